@@ -1,0 +1,1 @@
+"""Configuration: typed sections and the loader."""

@@ -1,0 +1,61 @@
+"""Programs, their limits, and what running one gave. Nothing here knows what output was expected."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+
+
+class ProgramStatus(enum.StrEnum):
+    """How a program ended. All but SANDBOX_ERROR are the program's own doing."""
+
+    OK = "ok"
+    SYNTAX_ERROR = "syntax_error"
+    RUNTIME_ERROR = "runtime_error"
+    TIMEOUT = "timeout"
+    MEMORY_LIMIT = "memory_limit"
+    OUTPUT_LIMIT = "output_limit"
+    FORBIDDEN = "forbidden"
+    SANDBOX_ERROR = "sandbox_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one program may use."""
+
+    cpu_s: float = 1.0
+    wall_s: float = 2.0
+    memory_bytes: int = 64 << 20
+    output_bytes: int = 64 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One program to run once: `source` in `language`, with `stdin`."""
+
+    source: bytes
+    language: str = "python"
+    stdin: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What one run of a program gave. `exit_code` is None unless the program ended by exiting."""
+
+    status: ProgramStatus
+    stdout: bytes = b""
+    stderr: bytes = b""
+    exit_code: int | None = None
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+def fingerprint(task_digest: str, language: str, source: bytes) -> bytes:
+    """Return 16 bytes that name a program within a task: equal fingerprints have equal scores."""
+    digest = hashlib.sha256()
+    for part in (task_digest.encode(), language.encode(), source):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.digest()[:16]

@@ -1,0 +1,82 @@
+"""A task: what a program is to print for which input, and how it is graded. Parsed from TOML; the digest is its name."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from altlas.core.program import Limits
+from altlas.errors import TaskError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Case(_Strict):
+    """One input and the output it must give. Outputs are compared without trailing white space."""
+
+    stdin: str = ""
+    expected_stdout: str
+
+
+class TaskLimits(_Strict):
+    """Limits of one run of a program on one case."""
+
+    cpu_s: float = Field(0.5, gt=0)
+    wall_s: float = Field(1.0, gt=0)
+    memory_bytes: int = Field(64 << 20, ge=16 << 20)
+    output_bytes: int = Field(16 << 10, ge=1)
+
+
+class RewardOverrides(_Strict):
+    """Reward settings that a task sets for itself; None leaves config.ini's."""
+
+    syntax: float | None = Field(None, ge=0, le=1)
+    runs: float | None = Field(None, ge=0, le=1)
+    similarity: float | None = Field(None, ge=0, le=1)
+    exact: float | None = Field(None, ge=0, le=1)
+    constant_cap: float | None = Field(None, ge=0, le=1)
+
+
+class Task(_Strict):
+    """A whole task file."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    description: str
+    language: Literal["python"] = "python"
+    vocabulary: str = "python"
+    reference: str
+    budget: int = Field(60_000, ge=1)
+    limits: TaskLimits = TaskLimits()
+    reward: RewardOverrides = RewardOverrides()
+    cases: tuple[Case, ...] = Field(min_length=1)
+    held_out: tuple[Case, ...] = ()
+
+    @property
+    def program_limits(self) -> Limits:
+        """The limits in the sandbox's terms."""
+        return Limits(**self.limits.model_dump())
+
+
+def task_digest(text: str) -> str:
+    """Return the hexadecimal SHA-256 of a task file's text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_task(text: str, *, where: str) -> Task:
+    """Parse a task file's text; `where` names it in errors.
+
+    Raises:
+        TaskError: not TOML, or a field is missing, unknown or out of range; the message lists every one.
+    """
+    try:
+        return Task.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise TaskError(f"{where}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise TaskError(f"{where}: " + "; ".join(lines)) from error

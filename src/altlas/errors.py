@@ -1,0 +1,50 @@
+"""Every error that AltLAS raises on purpose.
+
+AltlasError
+ +- ConfigError       a key, a value or a command-line argument is wrong
+ +- TaskError         a task file is wrong, or no such task
+ +- VocabularyError   the vocabulary is missing, corrupt or holds a token twice
+ +- CheckpointError   a checkpoint or a run directory is missing, corrupt or in the way
+ +- SandboxError      the sandbox (never the program in it) failed
+ +- ProtocolError     a peer sent what the contract forbids
+ +- TransientError    may work when tried again: a peer or Redis is away
+ +- LearningError     the update cannot go on (a loss that is not finite)
+
+A message says what was wrong, where, and what to do about it.
+"""
+
+
+class AltlasError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ConfigError(AltlasError):
+    """A configuration key, value or argument is wrong."""
+
+
+class TaskError(AltlasError):
+    """A task file is wrong, or there is no such task."""
+
+
+class VocabularyError(AltlasError):
+    """The vocabulary is missing, corrupt or holds a token twice."""
+
+
+class CheckpointError(AltlasError):
+    """A checkpoint or run directory is missing, corrupt or in the way."""
+
+
+class SandboxError(AltlasError):
+    """The sandbox failed; the program it was to run has no result."""
+
+
+class ProtocolError(AltlasError):
+    """A peer sent what the contract forbids."""
+
+
+class TransientError(AltlasError):
+    """A peer or Redis is away for now; the operation may be repeated."""
+
+
+class LearningError(AltlasError):
+    """The update cannot go on, for example because its loss is not finite."""

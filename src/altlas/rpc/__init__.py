@@ -1,0 +1,1 @@
+"""gRPC: generated code, servers, channels, conversions between messages and the core's types."""

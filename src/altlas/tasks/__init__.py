@@ -1,0 +1,1 @@
+"""Built-in task packs and how a task is found."""
