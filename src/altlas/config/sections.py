@@ -4,22 +4,24 @@ config.ini's comments and docs/configuration.md are generated from it.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
     """A section of config.ini: unknown keys are errors and values cannot be changed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RunSection(Section):
     """What a run is and when it stops."""
 
     seed: int = Field(1, ge=0, lt=2**63, description="Seed of every random stream of the run.")
-    budget: int = Field(60_000, ge=1, description="Stop after this many sampled programs, duplicates included.")
+    budget: int = Field(
+        0, ge=0, description="Stop after this many sampled programs, duplicates included; 0 takes the task's own."
+    )
     wall_clock_s: float = Field(0.0, ge=0, description="Stop after this many seconds; 0 means no limit.")
     stop_on_solved: bool = Field(True, description="Stop at the first verified program; false goes on to the budget.")
     stuck_after: int = Field(0, ge=0, description="Stuck: no better reward in this many programs; 0 never.")
@@ -90,6 +92,12 @@ class RewardSection(Section):
     constant_cap: float = Field(
         0.3, ge=0, le=1, description="Highest reward of output that ignores the input where the expectation does not."
     )
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if self.syntax + self.runs + self.similarity + self.exact == 0:
+            raise ValueError("syntax, runs, similarity and exact are all 0; at least one must be above 0")
+        return self
 
 
 class SandboxSection(Section):

@@ -1,8 +1,7 @@
-"""A task: what a program is to print for which input, and how it is graded. Parsed from TOML; the digest is its name."""
+"""A task: what a program is to print for which input, and how it is graded. Parsed from TOML."""
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from typing import Literal
 
@@ -26,7 +25,7 @@ class Case(_Strict):
 class TaskLimits(_Strict):
     """Limits of one run of a program on one case."""
 
-    cpu_s: float = Field(0.5, gt=0)
+    cpu_s: float = Field(0.1, gt=0)
     wall_s: float = Field(1.0, gt=0)
     memory_bytes: int = Field(64 << 20, ge=16 << 20)
     output_bytes: int = Field(16 << 10, ge=1)
@@ -60,11 +59,6 @@ class Task(_Strict):
     def program_limits(self) -> Limits:
         """The limits in the sandbox's terms."""
         return Limits(**self.limits.model_dump())
-
-
-def task_digest(text: str) -> str:
-    """Return the hexadecimal SHA-256 of a task file's text."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def parse_task(text: str, *, where: str) -> Task:

@@ -1,1 +1,84 @@
-"""Built-in task packs and how a task is found."""
+"""Built-in task packs, and how a task or a vocabulary named on the command line is found.
+
+A pack is a directory here; a task is a TOML file in it, known as pack/name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from altlas.core.task import Task, parse_task
+from altlas.errors import TaskError, VocabularyError
+
+_SUFFIX = ".toml"
+
+
+def list_tasks() -> list[str]:
+    """Return the built-in tasks as pack/name, sorted."""
+    return sorted(_built_in())
+
+
+def load_task(reference: str) -> tuple[Task, str]:
+    """Return a task and the TOML text it was parsed from; `reference` is pack/name or the path of a .toml file.
+
+    Raises:
+        TaskError: no such task or file, or the file is wrong.
+    """
+    built_in = _built_in().get(reference)
+    if built_in is not None:
+        text = built_in.read_text(encoding="utf-8")
+    elif reference.endswith(_SUFFIX):
+        text = _read_task_file(reference)
+    else:
+        raise TaskError(f"no task {reference!r}{_suggest(reference)}; `altlas tasks list` shows all of them")
+    return parse_task(text, where=reference), text
+
+
+def load_vocabulary_text(path: str) -> str:
+    """Return the text of a vocabulary document; an empty path means the one that ships with altlas.
+
+    Raises:
+        VocabularyError: the file cannot be read.
+    """
+    file = Path(path) if path else _shipped_vocabulary()
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        advice = "set paths.vocabulary to a vocabulary file, or leave it empty for the shipped one"
+        raise VocabularyError(f"cannot read the vocabulary {file}: {error}; {advice}") from error
+
+
+def _shipped_vocabulary() -> Traversable:
+    """The wheel carries the file inside the package; a source checkout has it in memory/."""
+    packaged = resources.files("altlas") / "data" / "vocab.json"
+    return packaged if packaged.is_file() else Path(__file__).parents[3] / "memory" / "vocab.json"
+
+
+def _built_in() -> dict[str, Traversable]:
+    packs = [entry for entry in resources.files(__name__).iterdir() if entry.is_dir()]
+    return {
+        f"{pack.name}/{file.name.removesuffix(_SUFFIX)}": file
+        for pack in packs
+        for file in pack.iterdir()
+        if file.name.endswith(_SUFFIX)
+    }
+
+
+def _read_task_file(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(
+            f"cannot read the task file {path}: {error}; check the path, or name a built-in task"
+        ) from error
+
+
+def _suggest(reference: str) -> str:
+    known = list_tasks()
+    by_name = {task.partition("/")[2]: task for task in known}
+    near = difflib.get_close_matches(reference, known, n=2)
+    near += [by_name[name] for name in difflib.get_close_matches(reference.rpartition("/")[2], by_name, n=2)]
+    return f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""

@@ -13,7 +13,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NewType, Protocol
 
+from altlas.errors import AltlasError, TransientError
+
 JobId = NewType("JobId", str)
+
+
+class DeadJobError(AltlasError):
+    """Jobs that ran out of deliveries; `errors` maps each to its last error."""
+
+    def __init__(self, run_id: str, errors: Mapping[JobId, str], max_deliveries: int) -> None:
+        self.errors = dict(errors)
+        job_id, error = next(iter(self.errors.items()))
+        others = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
+        super().__init__(
+            f"run {run_id}: job {job_id}{others} failed {max_deliveries} deliveries, the last with: {error}. "
+            "Look at the evaluators' logs, mend the cause, and resume the run: it puts the job up again."
+        )
+
+
+class RunLostError(TransientError):
+    """The queue does not know the run (any more): open it and submit again, which repeats nothing still known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +45,17 @@ class JobMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A job in a worker's hands. `entry_id` is the queue's own handle, `deliveries` counts this one."""
+    """A job in a worker's hands. `entry_id` is the queue's own handle, `deliveries` counts this one.
+
+    The worker renews well within `lease_s`, a third of it for example.
+    """
 
     run_id: str
     job_id: JobId
     payload: bytes
     entry_id: str
     deliveries: int = 1
+    lease_s: float = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +96,23 @@ class JobQueue(Protocol):
         """Announces the run and stores its task where workers find it. May be repeated."""
 
     async def submit(self, update: int, jobs: Sequence[JobMessage]) -> None:
-        """Puts jobs up for work. A job that is waiting, in hand or committed already is not put up again."""
+        """Puts jobs up for work. A job that is waiting, in hand or committed already is not put up again.
+
+        A dead one is, with all its deliveries before it.
+
+        Raises:
+            RunLostError: the run is not open (any more).
+            TransientError: the server is away.
+        """
 
     async def collect(self, update: int, job_ids: Sequence[JobId], *, timeout_s: float) -> Mapping[JobId, bytes]:
         """Waits until every job has its result and returns them.
 
         Raises:
-            TransientError: not all were there within timeout_s, or the server is away.
-            AltlasError: a job is dead; the message holds the last error.
+            RunLostError: the run is not open (any more).
+            TransientError: not all were there within timeout_s, or the server is away. Submitting again before the
+                next try repeats nothing, and mends a server that came back without its last second.
+            DeadJobError: a job is dead; the message holds the last error.
         """
 
     async def forget(self, update: int) -> None:

@@ -1,0 +1,212 @@
+"""The confined process of a slot: confines itself once, then forks a child per program and reports how it ended.
+
+Standard library only; nothing of ours that holds tasks, expected outputs or secrets is imported here. Invariants:
+- No byte of a source or an output passes through this process: the child reads and writes the memory files itself.
+- A program starts only after every layer is in place in its own process; a child that cannot says so and ends.
+- What happened is read from the kernel's wait status, and from an event descriptor that is closed, with the control
+  socket, before the first line of the program runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import types
+from typing import NoReturn
+
+from altlas_evaluator.sandbox import interpreter, kernel, records
+from altlas_evaluator.sandbox.confinement import Confinement, confine, confine_child
+
+_fork = ctypes.PyDLL(None).fork  # without Python's at-fork handlers, which reseed `random` and cost time
+_SET_UP_FAILED, _DOES_NOT_COMPILE = 1, 2  # added to the event descriptor by a child
+_ADDR_NO_RANDOMIZE = 0x0040000
+_SHOWN_CHARACTERS = 500
+_PERSONALITY_QUERY = 0xFFFFFFFF
+
+
+def _fix_addresses(arguments: list[str]) -> None:
+    """Start again without address randomisation, where permitted, so that printed addresses repeat."""
+    with contextlib.suppress(OSError):
+        current = kernel.syscall("personality", _PERSONALITY_QUERY)
+        if not current & _ADDR_NO_RANDOMIZE:
+            kernel.syscall("personality", current | _ADDR_NO_RANDOMIZE)
+            os.execv(sys.executable, arguments)
+
+
+def _take_descriptors(control: int, source: int) -> None:
+    """Move the control socket to 3 and the source to 4, and close all above."""
+    spare = os.dup(control), os.dup(source)
+    os.dup2(spare[0], records.CONTROL_FD)
+    os.dup2(spare[1], records.SOURCE_FD)
+    kernel.syscall("close_range", records.SOURCE_FD + 1, 0xFFFFFFFF, 0)
+
+
+def _refuse_compile(error: BaseException) -> NoReturn:
+    # A message longer than the output limit is cut, rather than the reason why the program ended.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    if isinstance(error, SyntaxError) and len(error.text or "") > _SHOWN_CHARACTERS:
+        error.text = None
+    sys.excepthook(type(error), error.with_traceback(None), None)
+    os._exit(1)
+
+
+def _compile(event: int) -> types.CodeType:
+    source = os.pread(records.SOURCE_FD, os.fstat(records.SOURCE_FD).st_size, 0)
+    try:
+        return compile(source, "<program>", "exec", dont_inherit=True)
+    except MemoryError as error:
+        _refuse_compile(error)
+    except BaseException as error:
+        os.eventfd_write(event, _DOES_NOT_COMPILE)
+        _refuse_compile(error)
+
+
+def _exit_code(request: SystemExit) -> int:
+    """Return what the interpreter would exit with, after printing what it would print."""
+    if request.code is None:
+        return 0
+    if isinstance(request.code, int):
+        return int(request.code) & 0xFF
+    print(request.code, file=sys.stderr)
+    return 1
+
+
+def _execute(code: types.CodeType, namespace: dict[str, object]) -> int:
+    """Run the program and return its exit code."""
+    try:
+        exec(code, namespace)
+    except SystemExit as request:
+        return _exit_code(request)
+    except BaseException as error:
+        traceback = error.__traceback__.tb_next if error.__traceback__ else None  # without our own frame
+        sys.excepthook(type(error), error.with_traceback(traceback), traceback)
+        return 1
+    return 0
+
+
+def _finish(namespace: dict[str, object]) -> int:
+    """Do what an interpreter does at its end; return 120 as it does when output could not be written."""
+    atexit._run_exitfuncs()
+    namespace.clear()
+    code = 0
+    for stream in {id(item): item for item in (sys.stdout, sys.__stdout__, sys.stderr)}.values():
+        try:
+            if stream is not None:
+                stream.flush()
+        except Exception:
+            code = 120
+    return code
+
+
+class Launcher:
+    """Forks a child per request. Everything that a child needs is made here, before the first fork."""
+
+    def __init__(self, confinement: Confinement) -> None:
+        self._confinement = confinement
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        main_module = types.ModuleType("__main__")
+        self._namespace = main_module.__dict__
+        self._namespace["__builtins__"] = builtins
+        sys.modules["__main__"] = main_module
+        self._awaited = {signal.SIGCHLD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+    def serve(self) -> None:
+        """Answer requests until the supervisor hangs up."""
+        while data := os.read(records.CONTROL_FD, records.REQUEST_BYTES + 1):
+            result = self.run(records.unpack_request(data))
+            os.write(records.CONTROL_FD, records.pack_result(result))
+            if result.flags & records.LEAVING:
+                return
+
+    def run(self, request: records.Request) -> records.Result:
+        """Fork a child for the program, wait for its end or limit, and return how it ended."""
+        started_ns = time.monotonic_ns()
+        pid = _fork()
+        if pid == 0:
+            self._be_child(request)
+        if pid < 0:
+            return records.Result(request.sequence, 0, records.SETUP_FAILED, 0, 0, 0)
+        status, usage, flags = self._wait(pid, request, started_ns + request.wall_ns)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 1:
+            flags |= self._read_event()
+        wall_ns = time.monotonic_ns() - started_ns
+        cpu_ns = round((usage.ru_utime + usage.ru_stime) * 1e9)
+        return records.Result(request.sequence, status, flags, cpu_ns, wall_ns, usage.ru_maxrss * 1024)
+
+    def _read_event(self) -> int:
+        try:
+            value = os.eventfd_read(self._event)
+        except BlockingIOError:
+            return 0
+        return records.NOT_COMPILED if value == _DOES_NOT_COMPILE else records.SETUP_FAILED
+
+    def _wait(self, pid: int, request: records.Request, deadline_ns: int) -> tuple[int, resource.struct_rusage, int]:
+        """Wait for the child or its limits.
+
+        One thread and no children of its own: CPU time never exceeds wall time, so one wait is nearly always enough.
+        """
+        cpu_clock = (~pid << 3) | 2  # the kernel's name for another process's CPU-time clock
+        cpu_left_ns = request.cpu_ns
+        while True:
+            patience_ns = min(deadline_ns - time.monotonic_ns(), cpu_left_ns)
+            if patience_ns <= 0:
+                return self._end(pid)
+            signal.sigtimedwait(self._awaited, patience_ns / 1e9)
+            ended, status, usage = os.wait4(pid, os.WNOHANG)
+            if ended:
+                return status, usage, 0
+            cpu_left_ns = request.cpu_ns - time.clock_gettime_ns(cpu_clock)
+
+    def _end(self, pid: int) -> tuple[int, resource.struct_rusage, int]:
+        if self._confinement.can_kill:
+            os.kill(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            return status, usage, records.TIMED_OUT
+        # Without a signal scope no program may kill, so neither may we: end, and the child dies with its parent.
+        return signal.SIGKILL, resource.getrusage(resource.RUSAGE_CHILDREN), records.TIMED_OUT | records.LEAVING
+
+    def _be_child(self, request: records.Request) -> NoReturn:
+        code = 1
+        try:
+            try:
+                confine_child(self._confinement, request)
+            except BaseException:
+                os.eventfd_write(self._event, _SET_UP_FAILED)
+                raise
+            compiled = _compile(self._event)
+            kernel.syscall("close_range", records.CONTROL_FD, 0xFFFFFFFF, 0)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._awaited)
+            gc.enable()
+            code = _execute(compiled, self._namespace)
+            code = _finish(self._namespace) or code
+        finally:
+            os._exit(code)
+
+
+def main() -> None:
+    """Confine this process and serve. Arguments: tier, control descriptor, source descriptor."""
+    tier, control, source = sys.argv[1:]
+    _fix_addresses(list(sys.orig_argv))
+    _take_descriptors(int(control), int(source))
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    gc.disable()
+    try:
+        interpreter.preload()
+        confinement = confine(tier)
+    except (OSError, ImportError) as error:
+        os.write(records.CONTROL_FD, records.FAILED + str(error).encode()[: records.GREETING_BYTES - 1])
+        return
+    launcher = Launcher(confinement)
+    os.write(records.CONTROL_FD, records.READY + json.dumps(confinement.layers).encode())
+    launcher.serve()

@@ -1,0 +1,84 @@
+"""Scores programs on a task: runs every case, then grades what was printed. Expected outputs stay in this process.
+
+A program that does not compile or does not end is run on the first case only, and the verdict counts for all: the
+first has no other, and the second, common early in training, costs its whole limit each time. Held-out cases are run
+for solved programs only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from altlas.core.program import Execution, Program, ProgramStatus
+from altlas.core.reward import RewardSettings, is_exact, score_executions
+from altlas.core.score import Score
+from altlas.core.task import Case, Task
+from altlas_evaluator.engine import Executor
+
+_FINAL = (ProgramStatus.SYNTAX_ERROR, ProgramStatus.TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredProgram:
+    """A score, and the execution of each reward case that it was made from."""
+
+    score: Score
+    executions: Sequence[Execution]
+
+
+class TaskScorer:
+    """Scores with one executor and one set of reward settings; a task's own settings go first."""
+
+    def __init__(self, executor: Executor, reward: RewardSettings) -> None:
+        self._executor = executor
+        self._reward = reward
+
+    def score(self, task: Task, sources: Sequence[bytes]) -> list[Score]:
+        """Return a score per source, in order; equal sources are run once.
+
+        Raises:
+            SandboxError: the sandbox failed twice on a program; no score is made of that.
+            ConfigError: a source is too large, or the task's limits are above the ceiling.
+        """
+        return [scored.score for scored in self.evaluate(task, sources)]
+
+    def evaluate(self, task: Task, sources: Sequence[bytes]) -> list[ScoredProgram]:
+        """Return the scores together with what the programs printed; raises as `score` does."""
+        unique = list(dict.fromkeys(sources))
+        executions = self._run_cases(task, unique)
+        solved = [
+            source
+            for source in unique
+            if all(is_exact(execution, case) for execution, case in zip(executions[source], task.cases, strict=True))
+        ]
+        held_out = self._run_all(task, solved, task.held_out)
+        by_source = {
+            source: ScoredProgram(
+                score_executions(task, executions[source], self._reward, held_out=held_out.get(source)),
+                executions[source],
+            )
+            for source in unique
+        }
+        return [by_source[source] for source in sources]
+
+    def _run_cases(self, task: Task, sources: Sequence[bytes]) -> dict[bytes, list[Execution]]:
+        executions = self._run_all(task, sources, task.cases[:1])
+        compiled = []
+        for source in sources:
+            if executions[source][0].status in _FINAL:
+                executions[source] *= len(task.cases)
+            else:
+                compiled.append(source)
+        for source, rest in self._run_all(task, compiled, task.cases[1:]).items():
+            executions[source] += rest
+        return executions
+
+    def _run_all(self, task: Task, sources: Sequence[bytes], cases: Sequence[Case]) -> dict[bytes, list[Execution]]:
+        programs = [
+            Program(source=source, language=task.language, stdin=case.stdin.encode())
+            for source in sources
+            for case in cases
+        ]
+        results = iter(self._executor.run(programs, task.program_limits))
+        return {source: [next(results) for _ in cases] for source in sources}

@@ -1,0 +1,171 @@
+"""The trainer's runs: each a learner, its checkpoint store and the answer to its last update.
+
+Invariant: a run's state changes only in `learn`, once per update, whatever is repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from altlas.checkpoint.store import CheckpointStore, LoadedCheckpoint
+from altlas.config.loader import config_digest, config_from_json
+from altlas.core.device import DeviceChoice, choose_device
+from altlas.core.grammar import build_constraint
+from altlas.core.policy import policy_sha256, policy_to_bytes
+from altlas.core.task import parse_task
+from altlas.core.vocabulary import Vocabulary, parse_vocabulary
+from altlas.errors import CheckpointError, ProtocolError
+from altlas.rpc.common.v1 import common_pb2
+from altlas.rpc.convert import score_from_proto
+from altlas.rpc.trainer.v1 import trainer_pb2
+from altlas.rpc.trajectories import trajectories_from_proto
+from altlas_trainer.trainer import Trainer
+
+_STATE_FILE = "trainer.safetensors"
+_META_FILE = "trainer.json"
+_COORDINATOR_FILE = "coordinator.bin"
+
+
+@dataclass
+class TrainerRun:
+    """One run in the trainer's hands."""
+
+    spec: common_pb2.RunSpec
+    trainer: Trainer
+    store: CheckpointStore
+    device: DeviceChoice
+    vocabulary: Vocabulary
+    coordinator_state: bytes = b""
+    loaded: LoadedCheckpoint | None = None
+    last_response: trainer_pb2.LearnResponse | None = None
+    policy_bytes: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def policy_version(self) -> int:
+        """The number of updates done."""
+        return self.trainer.updates
+
+    def policy_snapshot(self) -> bytes:
+        """Return the present policy as a safetensors file; made once per version."""
+        if self.policy_version not in self.policy_bytes:
+            self.policy_bytes = {self.policy_version: policy_to_bytes(self.trainer.policy)}
+        return self.policy_bytes[self.policy_version]
+
+    def learn(self, request: trainer_pb2.LearnRequest) -> trainer_pb2.LearnResponse:
+        """Do update `request.update`, or answer as before when it was the last one done.
+
+        Raises:
+            ProtocolError: another update is due, or trajectories and scores do not match.
+            LearningError: the loss is not finite; the batch is saved and nothing has changed.
+        """
+        if request.update + 1 == self.policy_version and self.last_response is not None:
+            return self.last_response
+        if request.update != self.policy_version:
+            raise ProtocolError(
+                f"update {request.update} of run {self.spec.run_id} came while {self.policy_version} is due: "
+                "resume the run from its newest checkpoint"
+            )
+        if len(request.trajectories) != len(request.scores):
+            raise ProtocolError(f"{len(request.trajectories)} trajectories with {len(request.scores)} scores")
+        batch = trajectories_from_proto(
+            request.trajectories,
+            policy_version=request.behaviour_version,
+            pad_id=self.vocabulary.pad_id,
+            vocabulary_size=len(self.vocabulary),
+        )
+        scores = [score_from_proto(message) for message in request.scores]
+        report = self.trainer.learn(batch, scores, update=request.update, reinitialise=request.reinitialise)
+        self.last_response = trainer_pb2.LearnResponse(policy_version=report.policy_version, metrics=report.metrics)
+        return self.last_response
+
+    def save_checkpoint(self, request: trainer_pb2.SaveCheckpointRequest) -> trainer_pb2.SaveCheckpointResponse:
+        """Write a checkpoint of the present update.
+
+        Raises:
+            ProtocolError: the caller believes the run to be at another update.
+            CheckpointError: the directory cannot be written.
+        """
+        if request.update != self.policy_version:
+            raise ProtocolError(f"checkpoint of update {request.update} asked for at update {self.policy_version}")
+        tensors, meta = self.trainer.state_dict()
+        last = self.last_response.SerializeToString().hex() if self.last_response else ""
+        files = {
+            _STATE_FILE: save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}),
+            _META_FILE: json.dumps({"trainer": meta, "last_response": last}, sort_keys=True).encode(),
+            _COORDINATOR_FILE: request.coordinator_state,
+        }
+        path = self.store.save(request.update, files, self._manifest())
+        self.coordinator_state = request.coordinator_state
+        return trainer_pb2.SaveCheckpointResponse(
+            path=str(path),
+            policy_sha256=policy_sha256(self.trainer.policy),
+            size_bytes=sum(len(content) for content in files.values()),
+        )
+
+    def resume(self) -> None:
+        """Load the newest valid checkpoint.
+
+        Raises:
+            CheckpointError: there is none, or it belongs to another task or vocabulary.
+        """
+        self.loaded = self.store.load_newest()
+        found, due = self.loaded.manifest.get("extra", {}), self._manifest()
+        for key in ("task_digest", "vocabulary_digest"):
+            if found.get(key) != due[key]:
+                raise CheckpointError(
+                    f"{self.loaded.path}: its {key} is {found.get(key)}, this run's is {due[key]}: "
+                    "resume with the task, reward settings and vocabulary it was started with"
+                )
+        meta = json.loads(self.loaded.files[_META_FILE])
+        self.trainer.load_state(load_tensors(self.loaded.files[_STATE_FILE]), meta["trainer"])
+        if meta["last_response"]:
+            self.last_response = trainer_pb2.LearnResponse.FromString(bytes.fromhex(meta["last_response"]))
+        self.coordinator_state = self.loaded.files[_COORDINATOR_FILE]
+
+    def _manifest(self) -> dict[str, Any]:
+        config = config_from_json(self.spec.config_json)
+        return {
+            "run_id": self.spec.run_id,
+            "task": self.spec.task_name,
+            "task_digest": self.spec.task_digest,
+            "vocabulary_digest": self.vocabulary.digest,
+            "config_digest": config_digest(config),
+            "config": json.loads(self.spec.config_json),
+        }
+
+
+def open_run(spec: common_pb2.RunSpec, *, resume: bool) -> TrainerRun:
+    """Build a run's learner from its spec, with fresh weights or from the newest valid checkpoint.
+
+    Raises:
+        AltlasError: configuration, task, vocabulary, device or checkpoint is wrong.
+    """
+    config = config_from_json(spec.config_json)
+    task = parse_task(spec.task_toml, where=spec.task_name)
+    vocabulary = parse_vocabulary(spec.vocabulary_json, name=task.vocabulary, where="the run's vocabulary")
+    device = choose_device(config.model.device)
+    run_dir = Path(spec.run_dir)
+    trainer = Trainer(
+        config,
+        vocabulary=vocabulary,
+        constraint=build_constraint(vocabulary, language=task.language, grammar=config.sampling.grammar),
+        device=device.device,
+        seed=config.run.seed,
+        inspection_dir=run_dir,
+    )
+    run = TrainerRun(
+        spec=spec,
+        trainer=trainer,
+        store=CheckpointStore(run_dir / "checkpoints", keep_last=config.run.keep_last),
+        device=device,
+        vocabulary=vocabulary,
+    )
+    if resume:
+        run.resume()
+    return run

@@ -1,0 +1,90 @@
+"""What a person sees while a run goes on: a live panel on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from altlas.cli.train import LocalRun
+from altlas.rpc.coordinator.v1 import coordinator_pb2
+
+_LINE_EVERY_S = 2.0
+
+
+class LiveView:
+    """A context manager; `show` after every update. With --json it writes to stderr, with --quiet nothing."""
+
+    def __init__(self, run: LocalRun, *, is_quiet: bool, is_json: bool) -> None:
+        self._run = run
+        self._console = Console(stderr=is_json, quiet=is_quiet)
+        is_live = self._console.is_terminal and not is_quiet
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True) if is_live else None
+        self._last_line = 0.0
+        self._note = ""
+
+    def __enter__(self) -> LiveView:
+        verb = "resuming" if self._run.resume else "training on"
+        self._console.print(f"{verb} {self._run.task_name}, seed {self._run.config.run.seed}, in {self._run.run_dir}")
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, note: str) -> None:
+        """Show a note."""
+        self._note = note
+        if self._live is None:
+            print(note, file=sys.stderr, flush=True)
+
+    def show(self, progress: coordinator_pb2.Progress) -> None:
+        """Show where the run stands."""
+        if not progress.update:
+            return
+        if self._live is not None:
+            self._live.update(self._panel(progress))
+        elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            self._console.print(
+                f"{progress.programs:>8,} programs  reward mean {progress.mean_reward:.3f} best "
+                f"{progress.best_reward:.3f}  entropy {progress.metrics['entropy']:.2f}  {_speed(progress):.0f} per s",
+                highlight=False,
+            )
+
+    def _panel(self, progress: coordinator_pb2.Progress) -> Group:
+        budget = Table.grid(padding=(0, 2))
+        budget.add_row(
+            ProgressBar(total=progress.budget, completed=progress.programs, width=40),
+            f"{progress.programs:,} of {progress.budget:,} programs",
+            f"{progress.seconds:.0f} s",
+            f"{_speed(progress):,.0f} per s",
+        )
+        batch = sum(progress.statuses.values())
+        table = Table.grid(padding=(0, 2))
+        table.add_row("reward", f"mean {progress.mean_reward:.3f}", f"best {progress.best_reward:.3f}")
+        table.add_row("entropy", f"{progress.metrics['entropy']:.2f} nats per token", "")
+        duplicates = 1 - progress.unique_programs / progress.programs
+        table.add_row("duplicates", f"{duplicates:.0%} of all", f"{progress.unique_programs:,} unique")
+        stages = [f"{stage} {batch / seconds:,.0f}" for stage, seconds in progress.stage_s.items() if seconds]
+        table.add_row("programs per s", *stages)
+        statuses = sorted(progress.statuses.items(), key=lambda item: -item[1])
+        table.add_row("last batch", ", ".join(f"{name} {count}" for name, count in statuses))
+        best = Syntax(progress.best_program, "python", background_color="default")
+        parts: list[RenderableType] = [budget, table, Text("best program so far", style="bold"), best]
+        return Group(*parts, Text(self._note, style="yellow")) if self._note else Group(*parts)
+
+
+def _speed(progress: coordinator_pb2.Progress) -> float:
+    return progress.programs / progress.seconds if progress.seconds else 0.0

@@ -1,0 +1,175 @@
+"""Every role as a process of this machine: Redis, trainer, generator, coordinator and evaluators on unix sockets.
+
+Invariants: no port is taken and nothing listens on the network; every process ends with this one, even when this one is
+killed; a role that dies is noticed: an evaluator is replaced a few times, any other ends the run with its last words.
+The processes start before grpc is imported here, so that nothing forks beside its threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from altlas.config.sections import Config
+from altlas.errors import AltlasError
+from altlas.transport.embedded import EmbeddedRedis
+from altlas.transport.redis_client import connect_blocking
+
+LOGGER = logging.getLogger(__name__)
+CONFIG_FILE = "config.ini"
+_EVALUATOR_RESTARTS = 10
+_GRACE_S = 15.0
+_LAST_WORDS_LINES = 15
+
+
+@dataclass
+class RoleProcess:
+    """One role's process, its address and the file that holds its log."""
+
+    name: str
+    command: Sequence[str]
+    address: str
+    log_path: Path
+    process: subprocess.Popen[bytes]
+
+    def last_words(self) -> str:
+        """Return the end of the role's log."""
+        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-_LAST_WORDS_LINES:])
+
+
+class LocalStack:
+    """The processes of one local run, configured by the config.ini in its directory. A context manager."""
+
+    def __init__(self, config: Config, run_dir: Path) -> None:
+        self._config = config
+        self._run_dir = run_dir
+        self._sockets = Path(tempfile.mkdtemp(prefix="altlas-"))
+        self._redis: EmbeddedRedis | None = None
+        self._roles: dict[str, RoleProcess] = {}
+        self._restarts = 0
+
+    def __enter__(self) -> LocalStack:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Address of every role, by name."""
+        return {name: role.address for name, role in self._roles.items()}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process id of every role, by name."""
+        return {name: role.process.pid for name, role in self._roles.items()}
+
+    def start(self) -> None:
+        """Start every process; does not wait until they serve.
+
+        Raises:
+            ConfigError: no Redis server can be found, or the configured address is none.
+            AltlasError: Redis did not start.
+            TransientError: the configured Redis cannot be reached.
+        """
+        redis_url = self._config.transport.redis_url
+        if not redis_url:
+            self._redis = EmbeddedRedis(self._run_dir / "redis")
+            self._redis.start()
+            redis_url = self._redis.url
+        else:
+            connect_blocking(redis_url).close()
+        trainer, generator = f"unix:{self._sockets}/trainer", f"unix:{self._sockets}/generator"
+        self._spawn("trainer")
+        self._spawn("generator", "--trainer", trainer)
+        for number in range(self._config.run.evaluators):
+            self._spawn(f"evaluator-{number}", "--redis-url", redis_url, *self._slots())
+        self._spawn("coordinator", "--trainer", trainer, "--generator", generator, "--redis-url", redis_url)
+
+    def check(self) -> None:
+        """Look after the processes: replace a dead evaluator.
+
+        Raises:
+            AltlasError: another role has died, or evaluators die again and again; the message holds its last words.
+        """
+        if self._redis is not None:
+            self._redis.check()
+        for name, role in list(self._roles.items()):
+            code = role.process.poll()
+            if code is None:
+                continue
+            if name.startswith("evaluator") and code < 0 and self._restarts < _EVALUATOR_RESTARTS:
+                self._restarts += 1
+                LOGGER.warning("%s died (%s): starting another", name, _how(code))
+                role.process = self._popen(role.command, role.log_path)
+                continue
+            raise AltlasError(f"{name} died ({_how(code)}); the end of {role.log_path}:\n{role.last_words()}")
+
+    def stop(self) -> None:
+        """End every process: coordinator and evaluators first, then the roles they call, then Redis."""
+        names = sorted(self._roles, key=lambda name: name in ("trainer", "generator"))
+        for is_callee in (False, True):
+            group = [self._roles[name] for name in names if (name in ("trainer", "generator")) == is_callee]
+            for role in group:
+                role.process.terminate()
+            deadline = time.monotonic() + _GRACE_S
+            for role in group:
+                try:
+                    role.process.wait(max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    LOGGER.warning("%s does not end: killed", role.name)
+                    role.process.kill()
+                    role.process.wait()
+        self._roles.clear()
+        if self._redis is not None:
+            self._redis.stop()
+            self._redis = None
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _slots(self) -> list[str]:
+        if self._config.sandbox.slots:
+            return []
+        cores = len(os.sched_getaffinity(0))
+        return ["--set", f"sandbox.slots={max(1, cores // self._config.run.evaluators)}"]
+
+    def _spawn(self, name: str, *arguments: str) -> None:
+        address = f"unix:{self._sockets}/{name}"
+        command = [
+            *(sys.executable, "-m", "altlas.cli.main", "serve", name.partition("-")[0]),
+            *("--listen", address, "--config", str(self._run_dir / CONFIG_FILE), "--exit-with", str(os.getpid())),
+            *arguments,
+        ]
+        log_path = self._run_dir / "logs" / f"{name}.log"
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._roles[name] = RoleProcess(name, command, address, log_path, self._popen(command, log_path))
+
+    @staticmethod
+    def _popen(command: Sequence[str], log_path: Path) -> subprocess.Popen[bytes]:
+        # The resolved file is the whole configuration; ALTLAS_ variables are in it already and must not win again.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ALTLAS_")}
+        with log_path.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # a Ctrl-C in the terminal is for the command, which then stops the roles
+            )
+
+
+def _how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

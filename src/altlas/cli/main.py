@@ -1,0 +1,266 @@
+"""The `altlas` command. Heavy libraries are imported inside the commands, so that --help and completion stay quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from altlas import __version__
+from altlas.errors import AltlasError, CheckpointError, ConfigError, TaskError, VocabularyError
+
+EXIT_FAILURE, EXIT_USAGE = 1, 2
+
+app = typer.Typer(
+    name="altlas",
+    help="Learns to write programs from nothing but execution feedback.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+tasks_app = typer.Typer(help="List, show and check tasks.", no_args_is_help=True)
+serve_app = typer.Typer(help="Run one role as a server until SIGTERM.", no_args_is_help=True)
+app.add_typer(tasks_app, name="tasks")
+app.add_typer(serve_app, name="serve")
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="A configuration file over the shipped config.ini.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set one key; may be given often.", show_default=False),
+]
+TaskArgument = Annotated[
+    str, typer.Argument(metavar="TASK", help="pack/name, such as basics/hello_world, or the path of a task file.")
+]
+RedisOption = Annotated[str | None, typer.Option("--redis-url", help="A server of your own.", show_default=False)]
+ListenOption = Annotated[str, typer.Option(help="HOST:PORT or unix:PATH; port 0 takes a free one.")]
+MetricsOption = Annotated[
+    int | None, typer.Option(help="Serve /metrics and /healthz on this port.", show_default=False)
+]
+ParentOption = Annotated[int | None, typer.Option("--exit-with", hidden=True)]
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"altlas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Learns to write programs from nothing but execution feedback."""
+
+
+@app.command()
+def train(
+    task: TaskArgument,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.", show_default=False)] = None,
+    budget: Annotated[
+        int | None, typer.Option(metavar="PROGRAMS", help="Stop after this many programs.", show_default=False)
+    ] = None,
+    wall_clock: Annotated[
+        float | None, typer.Option(metavar="S", help="Stop after this many seconds.", show_default=False)
+    ] = None,
+    evaluators: Annotated[int | None, typer.Option(help="Evaluator processes.", show_default=False)] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the run leaves its files; default: a new one in runs/.", show_default=False),
+    ] = None,
+    redis_url: RedisOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --run-dir.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --run-dir.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Train on a task until a sampled program solves it, with every role as a local process.
+
+    Exit codes: 0 solved, 3 budget spent unsolved, 2 usage or configuration, 1 failure, 130 interrupted.
+    """
+    from altlas.cli.train import TrainRequest, run_training
+
+    given = {"run.seed": seed, "run.budget": budget, "run.wall_clock_s": wall_clock, "run.evaluators": evaluators}
+    overrides = [*(set_ or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    if redis_url is not None:
+        overrides.append(f"transport.redis_url={redis_url}")
+    request = TrainRequest(
+        task=task,
+        config_file=config,
+        overrides=tuple(overrides),
+        run_dir=run_dir,
+        resume=resume,
+        overwrite=overwrite,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    raise typer.Exit(run_training(request))
+
+
+@app.command()
+def execute(
+    language: Annotated[str, typer.Option(help="Language of records that name none.")] = "python",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Run programs: JSON lines {id, source, stdin?, limits?} in, one result line each out, in the same order."""
+    from altlas.cli.evaluate import run_execute
+
+    raise typer.Exit(run_execute(language=language, config_file=config, overrides=set_ or []))
+
+
+@app.command()
+def score(
+    task: Annotated[str, typer.Option("--task", metavar="TASK", help="pack/name or the path of a task file.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Run and score programs on a task: JSON lines {id, source} in, one scored line each out, in the same order."""
+    from altlas.cli.evaluate import run_score
+
+    raise typer.Exit(run_score(task=task, config_file=config, overrides=set_ or []))
+
+
+@app.command()
+def model(task: TaskArgument = "basics/hello_world", config: ConfigOption = None, set_: SetOption = None) -> None:
+    """Print a summary of the policy network for a task's vocabulary."""
+    from altlas.cli.inspect import print_model
+
+    print_model(task=task, config_file=config, overrides=set_ or [])
+
+
+@app.command()
+def doctor(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what works here: Python, torch, device, Redis and its durability, sandbox layers."""
+    from altlas.cli.inspect import run_doctor
+
+    raise typer.Exit(run_doctor(config_file=config, overrides=set_ or [], as_json=as_json))
+
+
+@tasks_app.command("list")
+def tasks_list() -> None:
+    """List the built-in tasks."""
+    from altlas.cli.tasks import list_all
+
+    list_all()
+
+
+@tasks_app.command("show")
+def tasks_show(task: TaskArgument) -> None:
+    """Print a task: what is asked, its cases, its reference solution."""
+    from altlas.cli.tasks import show
+
+    show(task)
+
+
+@tasks_app.command("check")
+def tasks_check(
+    tasks: Annotated[list[str] | None, typer.Argument(metavar="[TASK]...", help="Tasks; none checks all.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Prove that a task's reference solves it and that empty and constant programs do not."""
+    from altlas.cli.tasks import check
+
+    raise typer.Exit(check(tasks or [], config_file=config, overrides=set_ or []))
+
+
+@serve_app.command("coordinator")
+def serve_coordinator(
+    trainer: Annotated[str, typer.Option(help="Address of the trainer.")] = "127.0.0.1:50053",
+    generator: Annotated[str, typer.Option(help="Address of the generator.")] = "127.0.0.1:50052",
+    redis_url: RedisOption = None,
+    listen: ListenOption = "127.0.0.1:50051",
+    metrics_port: MetricsOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    parent: ParentOption = None,
+) -> None:
+    """Drive runs: sample, evaluate, learn, checkpoint."""
+    from altlas.cli import serve
+
+    serve.coordinator(
+        serve.load(config, set_ or [], redis_url=redis_url, role="coordinator", parent=parent),
+        listen=listen,
+        trainer=trainer,
+        generator=generator,
+        metrics_port=metrics_port,
+    )
+
+
+@serve_app.command("generator")
+def serve_generator(
+    trainer: Annotated[str, typer.Option(help="Address of the trainer.")] = "127.0.0.1:50053",
+    listen: ListenOption = "127.0.0.1:50052",
+    metrics_port: MetricsOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    parent: ParentOption = None,
+) -> None:
+    """Sample programs from the policy."""
+    from altlas.cli import serve
+
+    serve.load(config, set_ or [], redis_url=None, role="generator", parent=parent)
+    serve.generator(listen=listen, trainer=trainer, metrics_port=metrics_port)
+
+
+@serve_app.command("trainer")
+def serve_trainer(
+    listen: ListenOption = "127.0.0.1:50053",
+    metrics_port: MetricsOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    parent: ParentOption = None,
+) -> None:
+    """Own the weights: updates and checkpoints."""
+    from altlas.cli import serve
+
+    serve.load(config, set_ or [], redis_url=None, role="trainer", parent=parent)
+    serve.trainer(listen=listen, metrics_port=metrics_port)
+
+
+@serve_app.command("evaluator")
+def serve_evaluator(
+    redis_url: RedisOption = None,
+    listen: ListenOption = "127.0.0.1:50054",
+    metrics_port: MetricsOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    parent: ParentOption = None,
+) -> None:
+    """Run and score untrusted programs, for Redis jobs where a server is named and for gRPC callers."""
+    from altlas.cli import serve
+
+    serve.evaluator(
+        serve.load(config, set_ or [], redis_url=redis_url, role="evaluator", parent=parent),
+        listen=listen,
+        metrics_port=metrics_port,
+    )
+
+
+def main() -> None:
+    """Run the command; an error raised on purpose becomes one message and an exit code, never a traceback."""
+    try:
+        app()
+    except (ConfigError, TaskError, VocabularyError, CheckpointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_USAGE)
+    except AltlasError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_FAILURE)
+
+
+if __name__ == "__main__":
+    main()

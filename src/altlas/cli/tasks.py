@@ -1,0 +1,81 @@
+"""`altlas tasks`."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from altlas.config.loader import load_config
+from altlas.tasks import list_tasks, load_task
+
+if TYPE_CHECKING:
+    from altlas.core.score import Score
+    from altlas.core.task import Task
+    from altlas_evaluator.scoring import TaskScorer
+
+
+def list_all() -> None:
+    """Print a table of the built-in tasks."""
+    table = Table("task", "language", "cases", "held out", "what is asked", box=None, pad_edge=False)
+    for name in list_tasks():
+        task, _ = load_task(name)
+        table.add_row(name, task.language, str(len(task.cases)), str(len(task.held_out)), task.description)
+    Console().print(table)
+
+
+def show(reference: str) -> None:
+    """Print one task."""
+    task, _ = load_task(reference)
+    console = Console()
+    console.print(f"[bold]{reference}[/bold]  {task.language}, vocabulary {task.vocabulary}, budget {task.budget:,}")
+    console.print(task.description)
+    table = Table("case", "stdin", "expected stdout", box=None, pad_edge=False)
+    for kind, cases in (("reward", task.cases), ("held out", task.held_out)):
+        for case in cases:
+            table.add_row(kind, repr(case.stdin), repr(case.expected_stdout))
+    console.print(table)
+    console.print("reference solution:")
+    console.print(Syntax(task.reference, "python", background_color="default"))
+
+
+def check(references: Sequence[str], *, config_file: Path | None, overrides: Sequence[str]) -> int:
+    """Check tasks, the built-in ones when none is named; returns 0 when all hold, else 1."""
+    config = load_config(config_file=config_file, environ=os.environ, overrides=overrides)
+    from altlas_evaluator.engine import Executor
+    from altlas_evaluator.scoring import TaskScorer
+
+    from altlas.tasks import load_vocabulary_text
+    from altlas.tasks.check import check_task
+
+    console = Console()
+    vocabulary_text = load_vocabulary_text(config.paths.vocabulary)
+    executor = Executor(config.sandbox)
+    is_sound = True
+    try:
+        scorer = TaskScorer(executor, config.reward)
+        for reference in references or list_tasks():
+            task, _ = load_task(reference)
+            findings = check_task(
+                task,
+                vocabulary_text=vocabulary_text,
+                max_tokens=config.sampling.max_tokens,
+                score=functools.partial(_score, scorer, task),
+            )
+            for finding in findings:
+                is_sound &= finding.ok
+                mark = "[green]ok[/green]  " if finding.ok else "[red]FAIL[/red]"
+                console.print(f"{mark} {reference}: {finding.name}" + ("" if finding.ok else f": {finding.detail}"))
+    finally:
+        executor.close()
+    return 0 if is_sound else 1
+
+
+def _score(scorer: TaskScorer, task: Task, sources: Sequence[str]) -> Sequence[Score]:
+    return scorer.score(task, [source.encode() for source in sources])

@@ -1,0 +1,149 @@
+"""Watching a local run over gRPC until it ends, while looking after its processes and after Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from altlas.cli.live import LiveView
+from altlas.cli.local_stack import LocalStack
+from altlas.cli.train import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_SOLVED, EXIT_UNSOLVED, LocalRun
+from altlas.config.loader import config_to_json
+from altlas.errors import AltlasError, TransientError
+from altlas.rpc.channel import call, connect, stream, wait_until_serving
+from altlas.rpc.common.v1 import common_pb2
+from altlas.rpc.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
+
+_START_S = 120.0
+_CALL_S = 30.0
+_WATCH_S = 600.0
+_CHECK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended: the object that --json prints, and the exit code."""
+
+    summary: dict[str, Any]
+    exit_code: int
+
+
+def watch_run(run: LocalRun, stack: LocalStack, *, is_quiet: bool, is_json: bool) -> RunResult:
+    """Create the run on the local coordinator, watch it to its end.
+
+    Raises:
+        AltlasError: a role died, or did not come up.
+    """
+    return asyncio.run(_Watch(run, stack, LiveView(run, is_quiet=is_quiet, is_json=is_json)).to_the_end())
+
+
+class _Watch:
+    def __init__(self, run: LocalRun, stack: LocalStack, view: LiveView) -> None:
+        self._run = run
+        self._stack = stack
+        self._view = view
+        self._is_interrupted = False
+
+    async def to_the_end(self) -> RunResult:
+        loop = asyncio.get_running_loop()
+        watching = asyncio.create_task(self._watch())
+        loop.add_signal_handler(signal.SIGINT, self._interrupt, watching)
+        loop.add_signal_handler(signal.SIGTERM, self._interrupt, watching)
+        with self._view:
+            while not watching.done():
+                await asyncio.wait([watching], timeout=_CHECK_EVERY_S)
+                if not watching.done():
+                    try:
+                        self._stack.check()
+                    except AltlasError:
+                        watching.cancel()
+                        raise
+        return await watching
+
+    def _interrupt(self, watching: asyncio.Task[RunResult]) -> None:
+        if self._is_interrupted:
+            watching.cancel()
+            return
+        self._is_interrupted = True
+        self._view.say("stopping after this update, with a checkpoint (once more ends at once)")
+
+    async def _watch(self) -> RunResult:
+        for name, address in self._stack.addresses.items():
+            await wait_until_serving(address, role=name, timeout_s=_START_S)
+        async with connect(self._stack.addresses["coordinator"]) as channel:
+            stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
+            request = coordinator_pb2.CreateRunRequest(
+                request_id=uuid.uuid4().hex, spec=_spec(self._run), resume=self._run.resume
+            )
+            await call(stub.CreateRun(request, timeout=_CALL_S), peer="coordinator")
+            stopper = asyncio.create_task(self._stop_when_interrupted(stub))
+            try:
+                await self._follow(stub)
+            finally:
+                stopper.cancel()
+            get = coordinator_pb2.GetRunRequest(run_id=self._run.run_id)
+            return self._result((await call(stub.GetRun(get, timeout=_CALL_S), peer="coordinator")).run)
+
+    async def _follow(self, stub: coordinator_pb2_grpc.CoordinatorServiceStub) -> None:
+        sequence = 0
+        ended = (coordinator_pb2.RUN_STATE_FINISHED, coordinator_pb2.RUN_STATE_FAILED)
+        while True:
+            request = coordinator_pb2.WatchRunRequest(run_id=self._run.run_id, after_sequence=sequence)
+            try:
+                async for response in stream(stub.WatchRun(request, timeout=_WATCH_S), peer="coordinator"):
+                    sequence = response.event.sequence
+                    self._view.show(response.event.progress)
+                    if response.event.state in ended:
+                        return
+            except TransientError:
+                continue  # the stream's own deadline: go on after the last event
+
+    async def _stop_when_interrupted(self, stub: coordinator_pb2_grpc.CoordinatorServiceStub) -> None:
+        while not self._is_interrupted:
+            await asyncio.sleep(_CHECK_EVERY_S)
+        request = coordinator_pb2.StopRunRequest(run_id=self._run.run_id)
+        await call(stub.StopRun(request, timeout=_CALL_S), peer="coordinator")
+
+    def _result(self, run: coordinator_pb2.Run) -> RunResult:
+        progress = run.progress
+        has_failed = run.state == coordinator_pb2.RUN_STATE_FAILED
+        reason = coordinator_pb2.StopReason.Name(run.stop_reason).removeprefix("STOP_REASON_").lower()
+        summary: dict[str, Any] = {
+            "task": self._run.task_name,
+            "solved": progress.solved,
+            "verified": progress.verified,
+            "programs": progress.programs,
+            "unique_programs": progress.unique_programs,
+            "evaluated_programs": progress.evaluated_programs,
+            "updates": progress.update,
+            "seconds": round(progress.seconds, 3),
+            "programs_per_second": round(progress.programs / progress.seconds, 1) if progress.seconds else 0.0,
+            "best_reward": progress.best_reward,
+            "best_program": progress.best_program,
+            "policy_sha256": run.policy_sha256,
+            "seed": self._run.config.run.seed,
+            "run_dir": str(self._run.run_dir),
+            "stop_reason": "failed" if has_failed else reason,
+        }
+        if has_failed:
+            return RunResult({**summary, "error": run.error}, EXIT_FAILURE)
+        if progress.verified:
+            return RunResult(summary, EXIT_SOLVED)
+        if run.stop_reason == coordinator_pb2.STOP_REASON_REQUESTED:
+            return RunResult(summary, EXIT_INTERRUPTED)
+        return RunResult(summary, EXIT_UNSOLVED)
+
+
+def _spec(run: LocalRun) -> common_pb2.RunSpec:
+    return common_pb2.RunSpec(
+        run_id=run.run_id,
+        task_toml=run.task_text,
+        task_digest=run.task_digest,
+        task_name=run.task_name,
+        vocabulary_json=run.vocabulary_text,
+        config_json=config_to_json(run.config),
+        run_dir=str(run.run_dir),
+    )

@@ -1,0 +1,252 @@
+"""An LALR(1) automaton over token ids, and how many tokens a program needs to be finished.
+
+Owns the passage from a lark grammar to integer tables. A stack is a node (state, parent), interned: equal stacks are
+one node, so what is known about a stack is worked out once. Node numbers depend on the order in which stacks are met;
+nothing else does, so everything derived from a node depends on its stack alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lark import Lark
+from lark.common import ParserConf
+from lark.exceptions import GrammarError
+from lark.grammar import Rule, Symbol
+from lark.lexer import TerminalDef
+from lark.parsers.lalr_analysis import LALR_Analyzer
+
+from altlas.core.vocabulary import Vocabulary
+from altlas.errors import VocabularyError
+
+END = "$END"
+_ROOT = "$root_start"
+_TERMINALS_OF_KIND = {"name": ("NAME", "TARGET"), "string": ("STRING",)}
+UNREACHABLE = 1 << 14
+"""A cost that no budget of tokens can pay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A rule of which `seen` symbols stand on the stack and the rest costs at least `rest` tokens."""
+
+    origin: str
+    seen: int
+    rest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Automaton:
+    """LALR(1) tables over state numbers. `reduces` maps a state and terminal to (symbols popped, nonterminal)."""
+
+    start: int
+    shifts: Sequence[Mapping[str, int]]
+    gotos: Sequence[Mapping[str, int]]
+    reduces: Sequence[Mapping[str, tuple[int, str]]]
+    items: Sequence[Sequence[Item]]
+    accepting: int
+    tokens: Mapping[str, tuple[int, ...]]
+
+
+class Stacks:
+    """Interned parser stacks of one automaton, node 0 being the start."""
+
+    def __init__(self, automaton: Automaton) -> None:
+        self._automaton = automaton
+        self._state = [automaton.start]
+        self._parent = [-1]
+        self._node_of = {(-1, automaton.start): 0}
+        self._cost: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    def successors(self, node: int) -> dict[str, int]:
+        """Return the node after each terminal that may follow; -1 after the end of input."""
+        state = self._state[node]
+        automaton = self._automaton
+        found: dict[str, int] = {}
+        for terminal in (*automaton.shifts[state], *automaton.reduces[state]):
+            target = self._feed(node, terminal)
+            if target is not None:
+                found[terminal] = target
+        return found
+
+    def cost(self, node: int) -> int:
+        """Return the fewest tokens, <EOS> included, that finish a program whose stack this is.
+
+        Every kernel item of an LR state is valid for the prefix that leads there: the rest of one of them is written,
+        its rule is reduced, and the stack that then stands is finished in turn. Items with one symbol on the stack
+        lead to a stack of equal height, so stacks over one parent are solved together, by relaxation to a fixpoint.
+        """
+        if node not in self._cost:
+            self._solve(node)
+        return self._cost[node]
+
+    def _push(self, parent: int, state: int) -> int:
+        key = (parent, state)
+        node = self._node_of.get(key)
+        if node is None:
+            node = self._node_of[key] = len(self._state)
+            self._state.append(state)
+            self._parent.append(parent)
+        return node
+
+    def _pop(self, node: int, count: int) -> int:
+        for _ in range(count):
+            node = self._parent[node]
+        return node
+
+    def _feed(self, node: int, terminal: str) -> int | None:
+        automaton = self._automaton
+        while True:
+            state = self._state[node]
+            if terminal == END and state == automaton.accepting:
+                return -1
+            shifted = automaton.shifts[state].get(terminal)
+            if shifted is not None:
+                return self._push(node, shifted)
+            reduced = automaton.reduces[state].get(terminal)
+            if reduced is None:
+                return None
+            below = self._pop(node, reduced[0])
+            node = self._push(below, automaton.gotos[self._state[below]][reduced[1]])
+
+    def _solve(self, node: int) -> None:
+        level: dict[int, list[tuple[int, int]]] = {}
+        best: dict[int, int] = {}
+        pending = [node]
+        while pending:
+            current = pending.pop()
+            if current in best:
+                continue
+            edges: list[tuple[int, int]] = []
+            best[current] = 1 if self._state[current] == self._automaton.accepting else UNREACHABLE
+            for item in self._automaton.items[self._state[current]]:
+                below = self._pop(current, item.seen)
+                target = self._push(below, self._automaton.gotos[self._state[below]][item.origin])
+                if item.seen != 1 or target in self._cost:
+                    best[current] = min(best[current], item.rest + self.cost(target))
+                else:
+                    edges.append((item.rest, target))
+                    pending.append(target)
+            level[current] = edges
+        changed = True
+        while changed:
+            changed = False
+            for current, edges in level.items():
+                cost = min((rest + best[target] for rest, target in edges), default=UNREACHABLE)
+                if cost < best[current]:
+                    best[current] = cost
+                    changed = True
+        self._cost.update(best)
+
+
+@functools.lru_cache(maxsize=4)
+def build_automaton(grammar: str, vocabulary: Vocabulary) -> Automaton:
+    """Build the automaton of a lark grammar whose terminals are tokens of a vocabulary; the last few are kept.
+
+    Raises:
+        VocabularyError: the vocabulary lacks tokens without which there is no program.
+        ValueError: the grammar is not LALR(1) over tokens.
+    """
+    compiled = Lark(grammar, parser=None, lexer="basic")
+    analyzer = LALR_Analyzer(ParserConf(compiled.rules, {}, ["start"]), strict=True)
+    try:
+        analyzer.compute_lalr()  # type: ignore[no-untyped-call]
+    except GrammarError as error:
+        raise ValueError(f"the grammar is not LALR(1): {error}") from error
+    tokens = _match_terminals(compiled.terminals, vocabulary)
+    fewest = _fewest_tokens(compiled.rules, tokens)
+    if fewest["start"] >= UNREACHABLE:
+        missing = sorted(terminal.name for terminal in compiled.terminals if not tokens.get(terminal.name))
+        raise VocabularyError(
+            f"vocabulary {vocabulary.name!r} cannot spell any program of the grammar; nothing in it for "
+            f"{', '.join(missing)}. Add tokens, or set sampling.grammar = none"
+        )
+    automaton = _number_states(analyzer, tokens, fewest)
+    _check_unambiguous(automaton)
+    return automaton
+
+
+def _number_states(
+    analyzer: LALR_Analyzer, tokens: Mapping[str, tuple[int, ...]], fewest: Mapping[str, int]
+) -> Automaton:
+    states = list(analyzer.lr0_itemsets)
+    number_of = {id(state): number for number, state in enumerate(states)}
+    shifts: list[dict[str, int]] = []
+    gotos: list[dict[str, int]] = []
+    reduces: list[dict[str, tuple[int, str]]] = []
+    items: list[list[Item]] = []
+    accepting = -1
+    for number, state in enumerate(states):
+        targets = {symbol: number_of[id(target)] for symbol, target in state.transitions.items()}
+        shifts.append({symbol.name: target for symbol, target in targets.items() if symbol.is_term})
+        gotos.append({symbol.name: target for symbol, target in targets.items() if not symbol.is_term})
+        reduces.append(
+            {
+                symbol.name: (len(rule.expansion), rule.origin.name)
+                for symbol, rules in state.lookaheads.items()
+                for rule in rules
+            }
+        )
+        if any(pointer.rule.origin.name == _ROOT and pointer.is_satisfied for pointer in state.kernel):
+            accepting = number
+        items.append(_cheapest_items(((pointer.rule, pointer.index) for pointer in state.kernel), fewest))
+    start = number_of[id(analyzer.lr0_start_states["start"])]
+    items[start] = [Item("start", 0, fewest["start"])]
+    return Automaton(
+        start=start, shifts=shifts, gotos=gotos, reduces=reduces, items=items, accepting=accepting, tokens=tokens
+    )
+
+
+def _check_unambiguous(automaton: Automaton) -> None:
+    for shifts, reduces in zip(automaton.shifts, automaton.reduces, strict=True):
+        terminal_of: dict[int, str] = {}
+        for terminal in {*shifts, *reduces}:
+            for token in automaton.tokens.get(terminal, ()):
+                other = terminal_of.setdefault(token, terminal)
+                if other != terminal:
+                    raise ValueError(f"token {token} is both {other} and {terminal} in one state of the grammar")
+
+
+def _cheapest_items(pointers: Iterable[tuple[Rule, int]], fewest: Mapping[str, int]) -> list[Item]:
+    """Keep the cheapest item of each origin and depth, without the root's."""
+    cheapest: dict[tuple[str, int], int] = {}
+    for rule, seen in pointers:
+        key = (rule.origin.name, seen)
+        rest = sum(fewest[symbol.name] for symbol in rule.expansion[seen:])
+        if key[0] != _ROOT and rest < cheapest.get(key, UNREACHABLE):
+            cheapest[key] = rest
+    return [Item(origin, seen, rest) for (origin, seen), rest in cheapest.items()]
+
+
+def _match_terminals(terminals: Collection[TerminalDef], vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
+    """Map terminals to their token ids: by whole text, and what then is left by kind."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for token, (text, kind) in enumerate(zip(vocabulary.texts, vocabulary.kinds, strict=True)):
+        if kind == "special":
+            continue
+        by_text = [terminal.name for terminal in terminals if re.fullmatch(terminal.pattern.to_regexp(), text)]
+        for name in by_text or _TERMINALS_OF_KIND.get(kind, ()):
+            found[name].append(token)
+    return {name: tuple(ids) for name, ids in found.items()}
+
+
+def _fewest_tokens(rules: Sequence[Rule], tokens: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return the length of the shortest token sequence of every symbol, UNREACHABLE where it has none."""
+    symbols: set[Symbol] = {rule.origin for rule in rules} | {symbol for rule in rules for symbol in rule.expansion}
+    fewest = {s.name: 1 if s.is_term and tokens.get(s.name) else UNREACHABLE for s in symbols}
+    changed = True
+    while changed:
+        changed = False
+        for rule in rules:
+            total = min(UNREACHABLE, sum(fewest[symbol.name] for symbol in rule.expansion))
+            if total < fewest[rule.origin.name]:
+                fewest[rule.origin.name] = total
+                changed = True
+    return fewest

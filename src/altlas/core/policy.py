@@ -1,0 +1,116 @@
+"""The policy network, its first weights, its bytes and its hash.
+
+First weights are a pure function of (seed, restart index, parameter's name) and touch no global generator. Bytes are
+safetensors, never pickle. Equal weights have equal hashes on every device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from altlas.config.sections import ModelSection
+from altlas.core.rng import uniform
+from altlas.errors import CheckpointError
+
+State = Tensor | tuple[Tensor, Tensor]
+
+
+class AltlasRNN(nn.Module):
+    """Embedding, LSTM or GRU, linear: next-token logits for every prefix.
+
+    Construct through `build_policy` or `policy_from_bytes`, which draw no number from a global generator.
+    """
+
+    def __init__(self, model: ModelSection, vocabulary_size: int) -> None:
+        super().__init__()
+        cell = nn.LSTM if model.cell == "lstm" else nn.GRU
+        self.embedding = nn.Embedding(vocabulary_size, model.embedding)
+        self.rnn = cell(model.embedding, model.hidden, num_layers=model.layers, batch_first=True)
+        self.output = nn.Linear(model.hidden, vocabulary_size)
+
+    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return logits float32 [B, T, V] and the state after the last token, for tokens int64 [B, T]."""
+        hidden, state = self.rnn(self.embedding(tokens), state)
+        return self.output(hidden), state
+
+
+def build_policy(model: ModelSection, vocabulary_size: int, *, seed: int, restart_index: int = 0) -> AltlasRNN:
+    """Return a policy on the CPU with the first weights of the run's `restart_index`-th start.
+
+    Recurrent and output parameters are uniform on +-1/sqrt(hidden), PyTorch's own range for them; embeddings are
+    uniform on +-sqrt(3), unit variance.
+    """
+    policy = _empty_policy(model, vocabulary_size)
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            bound = math.sqrt(3.0) if name == "embedding.weight" else 1.0 / math.sqrt(model.hidden)
+            draws = uniform(
+                seed, f"init/{name}", update=restart_index, first_index=0, count=1, per_index=parameter.numel()
+            )
+            parameter.copy_(torch.from_numpy(draws).reshape(parameter.shape).mul_(2.0).sub_(1.0).mul_(bound))
+    return policy
+
+
+def policy_sha256(policy: nn.Module) -> str:
+    """Return the hexadecimal SHA-256 over every parameter's name, dtype, shape and little-endian bytes, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(policy.state_dict().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def policy_to_bytes(policy: nn.Module) -> bytes:
+    """Return the weights as a safetensors file."""
+    return bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}))
+
+
+def policy_from_bytes(data: bytes, model: ModelSection, vocabulary_size: int) -> AltlasRNN:
+    """Return a policy on the CPU with the weights in `data`.
+
+    Raises:
+        CheckpointError: not a safetensors file, or not of this model and vocabulary.
+    """
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"policy weights ({len(data)} bytes) are not a safetensors file: {error}") from error
+    policy = _empty_policy(model, vocabulary_size)
+    load_weights(policy, tensors)
+    return policy
+
+
+def load_weights(policy: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy `tensors` into the policy's parameters.
+
+    Raises:
+        CheckpointError: names, shapes or types differ from the policy's.
+    """
+    expected = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in policy.state_dict().items()}
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    wrong = [
+        f"{name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
+    if wrong:
+        raise CheckpointError(
+            "policy weights do not fit the [model] section and the vocabulary; use those the weights were made with: "
+            + "; ".join(wrong)
+        )
+    policy.load_state_dict(tensors)
+
+
+def _empty_policy(model: ModelSection, vocabulary_size: int) -> AltlasRNN:
+    # On the meta device the layers' own initialisation draws nothing from the global generator.
+    with torch.device("meta"):
+        policy = AltlasRNN(model, vocabulary_size)
+    return policy.to_empty(device="cpu")

@@ -1,0 +1,42 @@
+"""Random numbers as pure functions of (seed, purpose, update, step, index): Philox 4x64 in counter mode.
+
+Item i is the same whatever range it is drawn in, in whatever order and by whichever process. Only Philox's raw words
+are used, which are fixed by its definition, so a library upgrade does not change a run. No generator keeps state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from altlas.core.trajectory import FloatArray
+
+_WORDS_PER_BLOCK = 4
+_FLOATS_PER_BLOCK = 2 * _WORDS_PER_BLOCK
+
+
+def uniform(
+    seed: int, purpose: str, *, update: int, first_index: int, count: int, per_index: int, step: int = 0
+) -> FloatArray:
+    """Return float32 [count, per_index], uniform on the open interval (0, 1), for items first_index and following.
+
+    An item takes a whole number of Philox blocks, so items do not depend on `first_index` or `count`. They do depend
+    on `per_index`: keep it fixed for a purpose.
+    """
+    blocks_per_item = -(-per_index // _FLOATS_PER_BLOCK)
+    words = _raw(seed, purpose, (first_index * blocks_per_item, step, update), count * blocks_per_item)
+    halves = words.astype("<u8", copy=False).view("<u4").reshape(count, -1)[:, :per_index]
+    # 23 bits and a half: every value is exact in float32, never 0 and never 1, so log and log(-log) stay finite.
+    return ((halves >> np.uint32(9)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-23)
+
+
+def _raw(seed: int, purpose: str, counter: tuple[int, int, int], blocks: int) -> npt.NDArray[np.uint64]:
+    key = np.array([seed, _purpose_word(purpose)], dtype=np.uint64)
+    generator = np.random.Philox(key=key, counter=np.array([*counter, 0], dtype=np.uint64))
+    return np.asarray(generator.random_raw(blocks * _WORDS_PER_BLOCK), dtype=np.uint64)
+
+
+def _purpose_word(purpose: str) -> int:
+    return int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")

@@ -1,0 +1,47 @@
+"""A process's HTTP face: /metrics for Prometheus and /healthz, which says that the process is up and no more."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import Gauge, make_wsgi_app
+
+from altlas import __version__
+from altlas.errors import ConfigError
+
+LOGGER = logging.getLogger(__name__)
+BUILD = Gauge("altlas_build_info", "1, with the version and the role as labels.", ["version", "role"])
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        LOGGER.debug(format, *args)
+
+
+def serve_metrics(port: int | None, *, role: str) -> None:
+    """Serve /metrics and /healthz on every interface from a daemon thread; None serves nothing.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    BUILD.labels(__version__, role).set(1)
+    if port is None:
+        return
+    metrics = make_wsgi_app()
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") == "/healthz":
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"ok\n"]
+        response: Iterable[bytes] = metrics(environ, start_response)
+        return response
+
+    try:
+        server = make_server("", port, application, server_class=WSGIServer, handler_class=_QuietHandler)
+    except OSError as error:
+        raise ConfigError(f"{role}: cannot serve metrics on port {port}: {error.strerror}; choose another") from error
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

@@ -1,0 +1,79 @@
+"""Channels to other roles, and calls on them whose failures are AltlasErrors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from altlas.errors import TransientError
+from altlas.rpc.errors import from_rpc_error
+
+MESSAGE_LIMIT_BYTES = 64 << 20
+CHUNK_BYTES = 1 << 20
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+    # A proxy from the environment has no business between roles.
+    ("grpc.enable_http_proxy", 0),
+    # Without a cap a peer that was away for long is found again only minutes after its return.
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
+
+T = TypeVar("T")
+
+
+def connect(address: str) -> grpc.aio.Channel:
+    """Return a channel to HOST:PORT or unix:PATH. Connects when first used."""
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
+async def call(awaitable: Awaitable[T], *, peer: str) -> T:
+    """Await a unary call.
+
+    Raises:
+        AltlasError: the class that the server raised, or TransientError when it could not be reached in time.
+    """
+    try:
+        return await awaitable
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error, peer=peer) from error
+
+
+async def stream(responses: AsyncIterator[T], *, peer: str) -> AsyncIterator[T]:
+    """Iterate over a streaming call; raises as `call` does."""
+    try:
+        async for response in responses:
+            yield response
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error, peer=peer) from error
+
+
+async def wait_until_serving(
+    address: str, *, role: str, timeout_s: float, check: Callable[[], None] = lambda: None
+) -> None:
+    """Wait until a role's health service says SERVING; `check` runs between tries and may raise.
+
+    Raises:
+        TransientError: not serving within timeout_s.
+    """
+    deadline = time.monotonic() + timeout_s
+    async with connect(address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)  # the stubs know no methods of it
+        while True:
+            check()
+            try:
+                reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+                if reply.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.aio.AioRpcError:
+                pass  # not up yet: the deadline below decides
+            if time.monotonic() > deadline:
+                raise TransientError(f"{role} at {address} did not come up within {timeout_s:.0f} s")
+            await asyncio.sleep(0.05)

@@ -1,0 +1,86 @@
+"""One way to serve: health, reflection, interceptors, a bound address that says when it is taken, and a drain on
+SIGTERM or SIGINT: not ready first, then calls in progress finish, then the process may exit 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from altlas.errors import ConfigError
+from altlas.rpc.channel import MESSAGE_LIMIT_BYTES
+from altlas.rpc.interceptors import CallInterceptor
+
+LOGGER = logging.getLogger(__name__)
+DRAIN_S = 10.0
+
+_OPTIONS = (
+    # Two servers must not share a port in silence.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+)
+
+
+class RoleServer:
+    """A role's gRPC server. Not serving until `start`; `run` returns after a drain."""
+
+    def __init__(self, role: str, *, listen: str, service_names: Sequence[str]) -> None:
+        self.role = role
+        self.listen = listen
+        self.grpc = grpc.aio.server(interceptors=(CallInterceptor(),), options=_OPTIONS)
+        self._service_names = tuple(service_names)
+        self._health = HealthServicer()
+        self._stopping = asyncio.Event()
+
+    async def start(self) -> str:
+        """Binds, starts and reports healthy; returns the address bound, with the port chosen when 0 was asked for.
+
+        Raises:
+            ConfigError: the address is taken or not one of this machine's.
+        """
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        reflection.enable_server_reflection(
+            (*self._service_names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
+            self.grpc,
+        )
+        try:
+            port = self.grpc.add_insecure_port(self.listen)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{self.role}: cannot listen on {self.listen}: the port is taken or the address is not this machine's; "
+                "stop what listens there or choose another with --listen HOST:PORT (port 0 takes a free one)"
+            ) from error
+        await self.grpc.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        address = self.listen if self.listen.startswith("unix:") else f"{self.listen.rpartition(':')[0]}:{port}"
+        LOGGER.info("%s serves on %s", self.role, address)
+        return address
+
+    async def run(self, *, on_drain: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Serves until SIGTERM or SIGINT (or `stop`), then drains: not ready, `on_drain`, calls in progress, done."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        await self._stopping.wait()
+        LOGGER.info("%s drains", self.role)
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if on_drain is not None:
+            await on_drain()
+        await self.grpc.stop(grace=DRAIN_S)
+        LOGGER.info("%s has drained", self.role)
+
+    def stop(self) -> None:
+        """Asks `run` to drain and return."""
+        self._stopping.set()
+
+    async def _set_health(self, status: int) -> None:
+        for name in ("", *self._service_names):
+            await self._health.set(name, status)

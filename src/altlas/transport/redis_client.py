@@ -1,0 +1,168 @@
+"""Connections to Redis or Valkey: reachability, errors in our own words, durability.
+
+Addresses are shown without user and password, always.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from altlas.errors import ConfigError, ProtocolError, TransientError
+
+log = logging.getLogger(__name__)
+
+_RETRIES = 3
+_SOCKET_TIMEOUT_S = 10.0
+_WAYS_OUT = (
+    "Check that it runs and that transport.redis_url (ALTLAS_TRANSPORT__REDIS_URL, --redis-url) names it; "
+    "leave the address empty to start an embedded server."
+)
+# Replies that tell of the server's state, not of a mistake of ours.
+_PASSING = ("OOM", "MISCONF", "LOADING", "READONLY", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS")
+
+
+def redacted(url: str) -> str:
+    """Return the address without user, password and query."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def address(client: redis.Redis | redis.asyncio.Redis) -> str:
+    """Return the client's address without credentials."""
+    settings = client.connection_pool.connection_kwargs
+    if "path" in settings:
+        return f"unix://{settings['path']}"
+    return f"redis://{settings.get('host', 'localhost')}:{settings.get('port', 6379)}/{settings.get('db', 0)}"
+
+
+@contextlib.contextmanager
+def own_errors(where: str) -> Iterator[None]:
+    """Translate the client library's errors; `where` is the address without credentials.
+
+    Raises:
+        ConfigError: Redis refuses the user or password.
+        TransientError: Redis is away, full, loading or cannot write.
+        ProtocolError: Redis refuses a command.
+    """
+    try:
+        yield
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise ConfigError(f"Redis at {where} refuses these credentials: {error}. Mend transport.redis_url.") from error
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        raise TransientError(f"Redis at {where} is not reachable: {error}. {_WAYS_OUT}") from error
+    except redis.ResponseError as error:
+        if str(error).startswith(_PASSING) or isinstance(error, redis.exceptions.OutOfMemoryError):
+            raise TransientError(f"Redis at {where} cannot serve now: {error}. See to the server.") from error
+        raise ProtocolError(f"Redis at {where} refused a command: {error}. Redis 7.0 or Valkey is needed.") from error
+
+
+def _settings(url: str) -> Mapping[str, Any]:
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise ConfigError(f"transport.redis_url is not an address: {error}") from error
+    if scheme not in ("redis", "rediss", "unix"):
+        raise ConfigError(f"transport.redis_url {redacted(url)!r}: use redis://, rediss:// or unix://")
+    backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
+    timeouts = {"socket_timeout": _SOCKET_TIMEOUT_S, "socket_connect_timeout": 5.0, "health_check_interval": 30}
+    return {**timeouts, "backoff": backoff}
+
+
+def connect_blocking(url: str) -> redis.Redis:
+    """Connect the worker's end and check that the server answers.
+
+    Raises:
+        ConfigError: not an address, or the credentials are refused.
+        TransientError: the server does not answer.
+    """
+    settings = dict(_settings(url))
+    retry = Retry(settings.pop("backoff"), _RETRIES)
+    with own_errors(redacted(url)):
+        try:
+            client = redis.Redis.from_url(url, retry=retry, **settings)
+        except ValueError as error:
+            raise ConfigError(f"transport.redis_url {redacted(url)!r}: {error}") from error
+        try:
+            client.ping()
+        except BaseException:
+            client.close()
+            raise
+    return client
+
+
+async def connect(url: str) -> redis.asyncio.Redis:
+    """Connect the coordinator's end, check that the server answers, and warn when it may lose what it acknowledged.
+
+    Raises:
+        ConfigError: not an address, or the credentials are refused.
+        TransientError: the server does not answer.
+    """
+    settings = dict(_settings(url))
+    retry = AsyncRetry(settings.pop("backoff"), _RETRIES)
+    with own_errors(redacted(url)):
+        try:
+            client = redis.asyncio.Redis.from_url(url, retry=retry, **settings)
+        except ValueError as error:
+            raise ConfigError(f"transport.redis_url {redacted(url)!r}: {error}") from error
+        try:
+            found = _durability(await client.info("server"), await _allowed_config(client))
+        except BaseException:
+            await client.aclose()
+            raise
+    for warning in durability_warnings(found):
+        log.warning("Redis at %s: %s", redacted(url), warning)
+    return client
+
+
+async def _allowed_config(client: redis.asyncio.Redis) -> Mapping[str, str] | None:
+    try:
+        return _text(await client.config_get("*"))
+    except (redis.ResponseError, redis.exceptions.NoPermissionError):
+        return None
+
+
+def durability(client: redis.Redis) -> dict[str, str]:
+    """Return server, version and the settings that decide what a crash of Redis loses; 'unknown' where hidden."""
+    with own_errors(address(client)):
+        info = client.info("server")
+        try:
+            config: Mapping[str, str] | None = _text(client.config_get("*"))
+        except (redis.ResponseError, redis.exceptions.NoPermissionError):
+            config = None
+        return _durability(info, config)
+
+
+def _text(config: Mapping[Any, Any]) -> Mapping[str, str]:
+    return {str(key): str(value) for key, value in config.items()}
+
+
+def _durability(info: Mapping[str, Any], config: Mapping[str, str] | None) -> dict[str, str]:
+    server = str(info.get("server_name", "redis"))
+    version = info.get(f"{server}_version", info.get("redis_version", "unknown"))
+    shown = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
+    return {"server": server, "version": str(version)} | {key: (config or {}).get(key, "unknown") for key in shown}
+
+
+def durability_warnings(settings: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each setting under which Redis may lose acknowledged work."""
+    warnings = []
+    if settings["appendonly"] == "no":
+        warnings.append("appendonly is no: a crash loses acknowledged jobs. Set appendonly yes, appendfsync everysec.")
+    elif settings["appendfsync"] == "no":
+        warnings.append("appendfsync is no: a power cut loses up to 30 s of jobs. Set appendfsync everysec.")
+    if settings["maxmemory-policy"] not in ("noeviction", "unknown") and settings["maxmemory"] != "0":
+        warnings.append(
+            f"maxmemory-policy is {settings['maxmemory-policy']}: a full Redis throws jobs away. Set noeviction."
+        )
+    return warnings

@@ -1,0 +1,141 @@
+"""Ctrl-C, a killed command and killed roles."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def children(pid: int) -> dict[int, str]:
+    """Every descendant of a process, with its command line."""
+    found: dict[int, str] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == pid:
+            found[int(entry.name)] = command
+            found |= children(int(entry.name))
+    return found
+
+
+def wait_for(condition: Callable[[], object], *, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+def updates_done(run_dir: Path) -> int:
+    try:
+        return len((run_dir / "metrics.jsonl").read_text().splitlines())
+    except FileNotFoundError:
+        return 0
+
+
+LONG = ("train", "basics/sum_loop", "--budget", "1000000", "--set", "run.stop_on_solved=false", "--json", "--quiet")
+
+
+def test_ctrl_c_ends_with_a_checkpoint_and_the_run_goes_on(start_altlas, altlas, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start_altlas([*LONG, "--run-dir", run_dir])
+    wait_for(lambda: updates_done(run_dir) >= 3)
+    family = children(process.pid)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "checkpoint" in stderr
+    result = json.loads(stdout.splitlines()[-1])
+    assert result["stop_reason"] == "requested"
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
+    more = result["programs"] + 512
+    resumed = altlas(
+        "train", "basics/sum_loop", "--resume", "--run-dir", run_dir, "--budget", more, "--json", "--quiet"
+    )
+    assert resumed.code in (0, 3), resumed.stderr
+    assert resumed.result["programs"] == more
+    assert resumed.result["updates"] > result["updates"]
+
+
+def test_nothing_outlives_a_killed_command(start_altlas, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start_altlas([*LONG, "--run-dir", run_dir])
+    wait_for(lambda: updates_done(run_dir) >= 1)
+    family = children(process.pid)
+    assert len(family) >= 6
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), timeout_s=30)
+
+
+@pytest.mark.timeout(200)
+def test_an_evaluator_killed_in_the_middle_changes_nothing(start_altlas, altlas, tmp_path: Path) -> None:
+    arguments = ["train", "basics/add_two_numbers", "--seed", "3", "--budget", "3000", "--json", "--quiet"]
+    calm = altlas(*arguments, "--run-dir", tmp_path / "calm").result
+    run_dir = tmp_path / "run"
+    process = start_altlas([*arguments, "--run-dir", run_dir])
+    for kills in (1, 2):
+        wait_for(lambda kills=kills: updates_done(run_dir) >= kills)
+        evaluators = [pid for pid, command in children(process.pid).items() if "serve evaluator" in command]
+        os.kill(evaluators[0], signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=150)
+    result = json.loads(stdout.splitlines()[-1])
+    assert process.returncode in (0, 3), stderr
+    for field in ("policy_sha256", "programs", "unique_programs", "evaluated_programs", "best_program"):
+        assert result[field] == calm[field], field
+    assert "evaluator" in stderr
+
+
+@pytest.mark.parametrize("role", ["trainer", "generator", "coordinator"])
+def test_a_dead_role_ends_the_run_with_its_name(start_altlas, tmp_path: Path, role: str) -> None:
+    run_dir = tmp_path / "run"
+    process = start_altlas([*LONG, "--run-dir", run_dir])
+    wait_for(lambda: updates_done(run_dir) >= 1)
+    (victim,) = [pid for pid, command in children(process.pid).items() if f"serve {role}" in command]
+    os.kill(victim, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert f"{role} died (killed by SIGKILL)" in stderr
+
+
+def test_a_run_leaves_no_socket_directory_behind(altlas, tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    done = altlas(
+        *("train", "basics/hello_world", "--budget", "256", "--quiet", "--run-dir", tmp_path / "run"),
+        env={"TMPDIR": str(temporary)},
+    )
+    assert done.code in (0, 3), done.stderr
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_run_that_fails_says_so_in_json(altlas, tmp_path: Path) -> None:
+    done = altlas(
+        *("train", "basics/hello_world", "--json", "--quiet", "--run-dir", tmp_path / "run"),
+        *("--set", "model.device=mps"),
+    )
+    assert done.code == 1
+    assert done.result["stop_reason"] == "failed"
+    assert "mps" in done.result["error"]
+
+
+def test_only_the_learning_roles_hold_torch(start_altlas, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start_altlas([*LONG, "--run-dir", run_dir])
+    wait_for(lambda: updates_done(run_dir) >= 2)
+    holds_torch = {}
+    for pid, command in children(process.pid).items():
+        if " serve " in command:
+            role = command.partition(" serve ")[2].split()[0]
+            holds_torch[role] = "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert holds_torch == {"trainer": True, "generator": True, "coordinator": False, "evaluator": False}

@@ -1,0 +1,394 @@
+"""The sandbox's own behaviour: statuses, determinism, recovery, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from altlas_evaluator.engine import Executor
+from altlas_evaluator.sandbox import kernel, probe, records, supervisor
+from altlas_evaluator.sandbox.probe import choose_tier
+from altlas_evaluator.sandbox.supervisor import Slot, Tier
+
+from altlas.config.sections import SandboxSection
+from altlas.core.program import Execution, Limits, Program, ProgramStatus
+from altlas.errors import ConfigError, SandboxError
+
+LIMITS = Limits(cpu_s=1.0, wall_s=3.0)
+SLEEPER = b"import time\nprint('begun', flush=True)\ntime.sleep(0.5)\nprint(input())"
+
+
+@pytest.fixture(scope="module", params=["namespaces", "landlock"])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    tier: Tier = request.param
+    with Executor(SandboxSection(slots=2), tier=tier) as running:
+        yield running
+
+
+def run(executor: Executor, source: bytes | str, *, stdin: bytes = b"", limits: Limits = LIMITS) -> Execution:
+    encoded = source if isinstance(source, bytes) else source.encode()
+    return executor.run([Program(source=encoded, stdin=stdin)], limits)[0]
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of all descendants."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *children_of(child)]
+    return found
+
+
+def wait_until(condition: Callable[[], object], *, timeout_s: float = 20.0) -> None:
+    """Wait for a callable to be true; the outside world has no event for it."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.002)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_output_input_and_measures_are_reported(executor: Executor) -> None:
+    source = "import sys\nprint(input().upper())\nprint('oops', file=sys.stderr)\nsum(range(10 ** 6))"
+    execution = run(executor, source, stdin="grüße\n".encode())
+    assert execution.status is ProgramStatus.OK
+    assert (execution.stdout, execution.stderr, execution.exit_code) == ("GRÜSSE\n".encode(), b"oops\n", 0)
+    assert 0 < execution.cpu_s <= execution.wall_s + 0.02
+    assert 4 << 20 < execution.peak_memory_bytes < 200 << 20
+
+
+def test_uncaught_exception_ends_with_its_traceback(executor: Executor) -> None:
+    execution = run(executor, "def f():\n    return 1 / 0\nf()")
+    assert (execution.status, execution.exit_code) == (ProgramStatus.RUNTIME_ERROR, 1)
+    lines = execution.stderr.decode().splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == "ZeroDivisionError: division by zero"
+    assert [line.strip() for line in lines[1:-1]] == [
+        'File "<program>", line 3, in <module>',
+        'File "<program>", line 2, in f',
+    ]
+
+
+def test_order_is_kept_over_slots(executor: Executor) -> None:
+    programs = [Program(source=f"print({n})".encode()) for n in range(60)]
+    assert [item.stdout for item in executor.run(programs, LIMITS)] == [f"{n}\n".encode() for n in range(60)]
+
+
+def test_executor_serves_several_threads(executor: Executor) -> None:
+    results: dict[int, list[bytes]] = {}
+
+    def work(number: int) -> None:
+        programs = [Program(source=f"print({number}, {n})".encode()) for n in range(15)]
+        results[number] = [item.stdout for item in executor.run(programs, LIMITS)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {n: [f"{n} {i}\n".encode() for i in range(15)] for n in range(4)}
+
+
+def test_programs_are_deterministic(executor: Executor) -> None:
+    source = (
+        "import random, os\nclass A: pass\ndef f(): pass\n"
+        "print(hash('a'), random.random(), random.sample(range(99), 5), list({'x', 'y', 'z'}), A, sorted(os.environ))"
+    )
+    outputs = {run(executor, source).stdout for _ in range(6)}
+    assert len(outputs) == 1
+    assert b"0.844" in outputs.pop()  # random.seed(0)
+
+
+def test_nothing_is_carried_over(executor: Executor) -> None:
+    first = "import builtins, sys, random\nbuiltins.leak = 1\nsys.leak = 1\nrandom.leak = 1\nx = 5\ninput()"
+    second = (
+        "import builtins, sys, random\n"
+        "print([hasattr(item, 'leak') for item in (builtins, sys, random)], 'x' in globals(), sys.stdin.read())"
+    )
+    for _ in range(3):
+        run(executor, first, stdin=b"a\nb\nc\n")
+        assert run(executor, second, stdin=b"rest").stdout == b"[False, False, False] False rest\n"
+
+
+def test_shorter_content_replaces_longer(executor: Executor) -> None:
+    run(executor, "print('a' * 9000)\n#" + "x" * 50_000, stdin=b"y" * 50_000)
+    execution = run(executor, "print(len(input()))", stdin=b"abc")
+    assert (execution.stdout, execution.stderr) == (b"3\n", b"")
+
+
+def test_standard_library_can_be_imported(executor: Executor) -> None:
+    source = (
+        "import asyncio, csv, dataclasses, datetime, decimal, fractions, hashlib, numbers, statistics, typing, zlib\n"
+        "async def main(): return statistics.mean([1, 2, 3])\n"
+        "print(asyncio.run(main()), decimal.Decimal('0.1') + 1, hashlib.sha256(b'').hexdigest()[:4])"
+    )
+    execution = run(executor, source)
+    assert (execution.status, execution.stdout) == (ProgramStatus.OK, b"2 1.1 e3b0\n"), execution.stderr
+
+
+def test_installed_packages_cannot_be_read(executor: Executor) -> None:
+    source = (
+        "import os, sys\nroot = os.path.dirname(os.__file__)\n"
+        "for name in ('site-packages', 'dist-packages'):\n"
+        "    for path, _, files in os.walk(os.path.join(root, name)):\n"
+        "        for file in files:\n"
+        "            try: open(os.path.join(path, file)); print('read', file)\n"
+        "            except OSError: pass\n"
+    )
+    assert run(executor, source).stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("limits", "source", "status"),
+    [
+        (Limits(cpu_s=0.2, wall_s=3.0), "while True: pass", ProgramStatus.TIMEOUT),
+        (Limits(cpu_s=1.0, wall_s=0.3), "import time\ntime.sleep(9)", ProgramStatus.TIMEOUT),
+        (Limits(memory_bytes=16 << 20), "x = bytearray(17 << 20)", ProgramStatus.MEMORY_LIMIT),
+        (Limits(memory_bytes=64 << 20), "x = bytearray(17 << 20)", ProgramStatus.OK),
+        (Limits(output_bytes=10), "print('123456789')", ProgramStatus.OK),
+        (Limits(output_bytes=10), "print('1234567890')", ProgramStatus.OUTPUT_LIMIT),
+        (Limits(output_bytes=10), "x = (", ProgramStatus.SYNTAX_ERROR),
+        (Limits(output_bytes=1), "x = " + "(" * 300, ProgramStatus.SYNTAX_ERROR),
+    ],
+)
+def test_limits_hold_to_the_letter(executor: Executor, limits: Limits, source: str, status: ProgramStatus) -> None:
+    execution = run(executor, source, limits=limits)
+    assert execution.status is status
+    assert len(execution.stdout) <= limits.output_bytes
+    if status is ProgramStatus.TIMEOUT:
+        reached = min(limits.cpu_s, limits.wall_s)
+        assert reached * 0.95 <= execution.wall_s < limits.wall_s + 0.5
+
+
+@pytest.mark.parametrize(
+    ("program", "limits", "message"),
+    [
+        (Program(source=b"", language="cobol"), LIMITS, "cobol"),
+        (Program(source=b" " * ((1 << 20) + 1)), LIMITS, "source_bytes"),
+        (Program(source=b""), Limits(cpu_s=99), "cpu_s"),
+        (Program(source=b""), Limits(wall_s=0), "wall_s"),
+        (Program(source=b""), Limits(cpu_s=float("nan")), "cpu_s"),
+        (Program(source=b""), Limits(memory_bytes=1 << 40), "memory_bytes"),
+        (Program(source=b""), Limits(output_bytes=-1), "output_bytes"),
+    ],
+)
+def test_what_is_above_the_ceiling_is_refused(
+    executor: Executor, program: Program, limits: Limits, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        executor.run([Program(source=b""), program], limits)
+
+
+@pytest.fixture(params=["namespaces", "landlock"])
+def slot(request: pytest.FixtureRequest) -> Iterator[Slot]:
+    tier: Tier = request.param
+    made = Slot(tier=tier)
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_killed_launcher_is_replaced_and_the_program_run_again(slot: Slot) -> None:
+    pid = slot.launcher_pid
+    assert pid is not None
+    idle = len(children_of(pid))
+
+    def kill() -> None:
+        wait_until(lambda: len(children_of(pid)) > idle)
+        os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    execution = slot.run(Program(source=SLEEPER, stdin=b"right"), LIMITS)
+    killer.join()
+    assert (execution.status, execution.stdout) == (ProgramStatus.OK, b"begun\nright\n")
+    assert (slot.counters.starts, slot.counters.faults) == (2, 1)
+
+
+def test_killed_program_is_run_again(slot: Slot) -> None:
+    pid = slot.launcher_pid
+    assert pid is not None
+    before = set(children_of(pid))
+
+    def kill() -> None:
+        wait_until(lambda: set(children_of(pid)) - before)
+        for child in set(children_of(pid)) - before:
+            os.kill(child, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    execution = slot.run(Program(source=SLEEPER, stdin=b"right"), LIMITS)
+    killer.join()
+    assert (execution.status, execution.stdout) == (ProgramStatus.OK, b"begun\nright\n")
+    assert slot.counters.starts == 1
+
+
+def test_stopped_launcher_is_ended_and_reported(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "GRACE_S", 0.2)
+    monkeypatch.setattr(supervisor, "ATTEMPTS", 1)
+    pid = slot.launcher_pid
+    assert pid is not None
+    os.killpg(pid, signal.SIGSTOP)
+    execution = slot.run(Program(source=b"print(1)"), Limits(cpu_s=0.1, wall_s=0.1))
+    assert execution.status is ProgramStatus.SANDBOX_ERROR
+    assert not is_alive(pid)
+    assert slot.run(Program(source=b"print(2)"), LIMITS).stdout == b"2\n"
+
+
+def test_launcher_is_recycled() -> None:
+    slot = Slot(tier="landlock", recycle_after=3)
+    outputs = [slot.run(Program(source=b"print(1)"), LIMITS).stdout for _ in range(7)]
+    assert outputs == [b"1\n"] * 7
+    assert (slot.counters.starts, slot.counters.faults) == (3, 0)
+    slot.stop()
+
+
+def test_many_programs_leave_nothing_behind() -> None:
+    sources = [b"print(1)", b"x = (", b"1 / 0", b"import os\nos.fork()", b"raise SystemExit", b"print('a' * 99999)"]
+    descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with Executor(SandboxSection(slots=2)) as executor:
+        executor.run([Program(source=source) for source in sources], LIMITS)
+        descriptors_running = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        running = {pid: children_of(pid) for pid in executor.launcher_pids()}
+        executions = executor.run([Program(source=source) for source in sources * 50], LIMITS)
+        assert len(executions) == 300
+        assert {pid: children_of(pid) for pid in executor.launcher_pids()} == running
+        assert len(os.listdir("/proc/self/fd")) == descriptors_running  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+    assert not any(is_alive(pid) for pid in running)
+
+
+@pytest.mark.parametrize(("tier", "processes_per_launcher"), [("namespaces", 2), ("landlock", 1)])
+def test_launchers_and_programs_die_with_the_service(tier: str, processes_per_launcher: int) -> None:
+    script = textwrap.dedent("""
+        import sys
+        from altlas.config.sections import SandboxSection
+        from altlas.core.program import Limits, Program
+        from altlas_evaluator.engine import Executor
+        executor = Executor(SandboxSection(slots=2, tier=sys.argv[1]))
+        print(*executor.launcher_pids(), flush=True)
+        executor.run([Program(source=b"while True: pass")] * 2, Limits(cpu_s=2.0, wall_s=4.0))
+    """)
+    with subprocess.Popen([sys.executable, "-c", script, tier], stdout=subprocess.PIPE) as service:
+        assert service.stdout is not None
+        launchers = {int(word) for word in service.stdout.readline().split()}
+        wait_until(lambda: len(children_of(service.pid)) == 2 * processes_per_launcher + 2)
+        everybody = children_of(service.pid)
+        assert launchers < set(everybody)
+        service.kill()
+    wait_until(lambda: not any(is_alive(pid) for pid in everybody))
+
+
+def run_restricted(prelude: str, tier: str) -> str:
+    """Run an executor in a process that has put restrictions on itself first; return what it printed."""
+    script = textwrap.dedent(prelude) + textwrap.dedent("""
+        import sys
+        from altlas.config.sections import SandboxSection
+        from altlas.core.program import Limits, Program
+        from altlas_evaluator.engine import Executor
+        sources = [b"print(input())", b"import os; os.fork()", b"open('/etc/passwd')", b"while True: pass"]
+        with Executor(SandboxSection(slots=1, tier=sys.argv[1])) as executor:
+            programs = [Program(source=source, stdin=b"hi") for source in sources]
+            executions = executor.run(programs, Limits(cpu_s=0.2, wall_s=2.0))
+            print(executor.tier, *(item.status for item in executions), executions[0].stdout.decode().strip())
+            print(executor.layers)
+    """)
+    done = subprocess.run([sys.executable, "-c", script, tier], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout + done.stderr
+
+
+REFUSE_NAMESPACES = """
+    import errno
+    from altlas_evaluator.sandbox import kernel, seccomp
+    machine = kernel.machine()
+    refuse = [seccomp._refuse(errno.EPERM)]
+    number = {"x86_64": 272, "aarch64": 97}[machine]
+    program = seccomp._head(machine) + seccomp._when_number(number, refuse)
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    seccomp.install([*program, seccomp._statement(seccomp.RETURN, seccomp.RET_ALLOW)])
+"""
+HELD = "ok runtime_error runtime_error timeout hi"
+
+
+def test_landlock_tier_holds_where_namespaces_are_refused() -> None:
+    assert f"landlock {HELD}" in run_restricted(REFUSE_NAMESPACES, "auto")
+
+
+def test_namespaces_tier_says_why_it_does_not_work() -> None:
+    output = run_restricted(REFUSE_NAMESPACES, "namespaces")
+    assert "SandboxError" in output
+    assert "unshare" in output
+    assert "allow_unsafe" in output
+
+
+DROP_CAPABILITIES = """
+    import pathlib, struct
+    from altlas_evaluator.sandbox import kernel
+    status = pathlib.Path("/proc/self/status").read_text()
+    held = int(status.partition("CapEff:")[2].split()[0], 16)
+    dropped = held & @MASK@
+    for capability in range(64):
+        if dropped >> capability & 1:
+            kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
+    kept = held & ~dropped
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    sets = struct.pack("=6I", low, low, 0, high, high, 0)
+    kernel.syscall("capset", struct.pack("=Ii", 0x20080522, 0), sets)
+"""
+CAP_SYS_ADMIN = 1 << 21
+
+
+def test_namespaces_tier_holds_by_user_namespace() -> None:
+    output = run_restricted(DROP_CAPABILITIES.replace("@MASK@", str(CAP_SYS_ADMIN)), "namespaces")
+    assert f"namespaces {HELD}" in output
+    assert "user namespace" in output
+
+
+def test_landlock_tier_holds_for_a_root_without_capabilities() -> None:
+    output = run_restricted(DROP_CAPABILITIES.replace("@MASK@", "-1"), "landlock")
+    assert f"landlock {HELD}" in output
+    assert ("fork guard" in output) == (os.geteuid() == 0)  # RLIMIT_NPROC binds everybody else
+
+
+def test_refuses_to_run_unprotected(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(probe, "CANARY_OUTPUT", b"something else\n")
+    with pytest.raises(SandboxError, match="allow_unsafe"):
+        choose_tier("auto", allow_unsafe=False)
+    assert choose_tier("auto", allow_unsafe=True) == "unsafe"
+    assert "UNSAFE" in caplog.text
+
+
+def test_auto_takes_the_strongest_tier_that_works() -> None:
+    strongest = next(tier for tier in probe.TIERS if probe.probe(tier).works)
+    assert choose_tier("auto", allow_unsafe=False) == strongest
+
+
+@pytest.mark.parametrize("data", [b"", b"ALr1", b"x" * records.RESULT_BYTES, b"ALr1" + bytes(records.RESULT_BYTES)])
+def test_what_is_not_a_record_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a result record"):
+        records.unpack_result(data)
+
+
+def test_records_survive_the_way() -> None:
+    request = records.Request(7, 10**9, 2 * 10**9, 1 << 26, 1 << 16)
+    assert records.unpack_request(records.pack_request(request)) == request
+    result = records.Result(7, -1, 3, 1, 2, 3)
+    assert records.unpack_result(records.pack_result(result)) == result
+
+
+def test_machine_is_known() -> None:
+    assert kernel.machine() in kernel.NUMBERS

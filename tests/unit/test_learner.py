@@ -1,0 +1,278 @@
+"""One update: gradients equal to the padded batch's, state that goes on bit for bit, and failures that keep weights."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from altlas_trainer.trainer import Trainer
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from altlas.config.sections import Config, ModelSection, ObjectiveSection, OptimizerSection, SamplingSection
+from altlas.core.grammar import Unconstrained
+from altlas.core.policy import build_policy, policy_sha256
+from altlas.core.program import ProgramStatus
+from altlas.core.sampling import Sampler
+from altlas.core.score import Score
+from altlas.core.teacher_forcing import TeacherForcing, distinct_programs, plan_buckets
+from altlas.core.vocabulary import parse_vocabulary
+from altlas.errors import CheckpointError, LearningError, ProtocolError
+
+VOCABULARY = parse_vocabulary(
+    '{"version": 1, "special_tokens": ["<PAD>", "<SOS>", "<EOS>", "<UNK>"], "vocabularies": {"python": ['
+    + ", ".join(f'{{"text": "{word}", "kind": "name"}}' for word in "abcdef")
+    + "]}}"
+)
+CPU = torch.device("cpu")
+OBJECTIVES = {
+    "reinforce": ObjectiveSection(name="reinforce", baseline="leave_one_out"),
+    "ema_pqt": ObjectiveSection(name="reinforce", baseline="ema", pqt_weight=2.0, pqt_size=4),
+    "risk_novelty": ObjectiveSection(name="risk_seeking", novelty_weight=0.3, pqt_weight=0.5),
+}
+
+
+def make_config(objective=OBJECTIVES["reinforce"], **model):
+    return Config(
+        model=ModelSection(**{"embedding": 6, "hidden": 10, **model}),
+        sampling=SamplingSection(batch_size=32, max_tokens=9),
+        objective=objective,
+        optimizer=OptimizerSection(learning_rate=0.02),
+    )
+
+
+def make_trainer(config, tmp_path=None):
+    return Trainer(
+        config, vocabulary=VOCABULARY, constraint=Unconstrained(VOCABULARY), device=CPU, seed=4, inspection_dir=tmp_path
+    )
+
+
+def draw(trainer, config, update):
+    sampler = Sampler(
+        trainer.policy,
+        constraint=Unconstrained(VOCABULARY),
+        vocabulary=VOCABULARY,
+        sampling=config.sampling,
+        device=CPU,
+    )
+    return sampler.sample(seed=4, update=update, first_index=0, count=32, policy_version=update)
+
+
+def judge(batch):
+    """Reward the share of a's; behaviour is the program."""
+    scores = []
+    for row, length in zip(batch.tokens, batch.lengths, strict=True):
+        behaviour = hashlib.sha256(row[:length].tobytes()).digest()[:16]
+        share = float((row[:length] == VOCABULARY.id_of["a"]).mean())
+        scores.append(Score(status=ProgramStatus.OK, reward=share, behaviour=behaviour))
+    return scores
+
+
+def run_updates(trainer, config, updates):
+    for update in updates:
+        batch = draw(trainer, config, update)
+        trainer.learn(batch, judge(batch), update=update)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+@pytest.mark.parametrize("model", [{}, {"cell": "gru", "layers": 2}], ids=["lstm", "gru2"])
+def test_a_new_trainer_with_the_state_goes_on_bit_for_bit(objective, model):
+    config = make_config(objective, **model)
+    straight = make_trainer(config)
+    run_updates(straight, config, range(6))
+    first = make_trainer(config)
+    run_updates(first, config, range(3))
+    tensors, meta = first.state_dict()
+    run_updates(first, config, range(3, 4))  # a state is a copy: what its trainer does later does not reach it
+    second = make_trainer(config)
+    second.load_state(tensors, json.loads(json.dumps(meta)))
+    run_updates(second, config, range(3, 6))
+    assert second.updates == 6
+    assert policy_sha256(second.policy) == policy_sha256(straight.policy)
+    for name, tensor in straight.state_dict()[0].items():
+        assert torch.equal(second.state_dict()[0][name], tensor), name
+
+
+def test_a_state_before_the_first_update_can_be_loaded():
+    config = make_config()
+    trainer = make_trainer(config)
+    trainer.load_state(*make_trainer(config).state_dict())
+    run_updates(trainer, config, range(1))
+    assert trainer.updates == 1
+
+
+def test_a_state_that_lacks_parts_names_them():
+    tensors, meta = make_trainer(make_config()).state_dict()
+    del tensors["queue.tokens"]
+    with pytest.raises(CheckpointError, match=r"queue\.tokens"):
+        make_trainer(make_config()).load_state(tensors, meta)
+
+
+def test_metrics_tell_what_happened():
+    config = make_config(OBJECTIVES["ema_pqt"])
+    trainer = make_trainer(config)
+    batch = draw(trainer, config, 0)
+    scores = judge(batch)
+    report = trainer.learn(batch, scores, update=0)
+    rewards = [score.reward for score in scores]
+    metrics = report.metrics
+    assert report.policy_version == 1
+    assert metrics["mean_reward"] == pytest.approx(np.mean(rewards))
+    assert metrics["max_reward"] == metrics["queue_best"] == max(rewards)
+    assert metrics["advantage_std"] == pytest.approx(np.std(rewards))
+    # The policy has not moved between sampling and the update's forward pass.
+    assert metrics["entropy"] == pytest.approx(batch.entropies.sum() / batch.lengths.sum(), rel=1e-5)
+    advantages = np.array(rewards) - np.mean(rewards)
+    assert metrics["policy_loss"] == pytest.approx(-(advantages * batch.log_probs.sum(axis=1)).mean(), abs=1e-6)
+    assert metrics["loss"] == pytest.approx(
+        metrics["policy_loss"] + 2.0 * metrics["pqt_loss"] - 0.01 * metrics["entropy"], abs=1e-6
+    )
+    assert metrics["gradient_norm"] > 0
+
+
+def test_gradients_equal_those_of_one_padded_batch():
+    policy = build_policy(ModelSection(embedding=6, hidden=10), len(VOCABULARY), seed=1)
+    config = make_config()
+    trainer = make_trainer(config)
+    batch = draw(trainer, config, 0)
+    assert len(set(batch.lengths.tolist())) > 3
+    tokens = np.concatenate([batch.tokens, batch.tokens[:5]])  # with duplicates
+    lengths = np.concatenate([batch.lengths, batch.lengths[:5]])
+    generator = torch.Generator().manual_seed(0)
+    w, v = torch.randn(37, generator=generator), torch.randn(37, generator=generator)
+
+    forcing = TeacherForcing(
+        policy,
+        constraint=Unconstrained(VOCABULARY),
+        vocabulary=VOCABULARY,
+        max_tokens=9,
+        temperature=1.3,
+        device=CPU,
+    )
+    values = forcing.accumulate_gradients(tokens, lengths, log_prob_weights=w, entropy_weights=v)
+    found = {name: parameter.grad.clone() for name, parameter in policy.named_parameters()}
+
+    policy.zero_grad()
+    inputs = torch.from_numpy(np.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=VOCABULARY.sos_id))
+    logits, _ = policy(inputs)
+    log_prob_sums, entropy_sums = [], []
+    for row, length in enumerate(lengths.tolist()):
+        log_prob_sum, entropy_sum = 0.0, 0.0
+        for step in range(length):
+            legal = Unconstrained(VOCABULARY).legal(np.array([0]), remaining=9 - step)[0]
+            probabilities = torch.softmax(logits[row, step, torch.from_numpy(legal)] / 1.3, dim=0)
+            position = legal[: tokens[row, step]].sum()
+            log_prob_sum = log_prob_sum + probabilities[position].log()
+            entropy_sum = entropy_sum - (probabilities * probabilities.log()).sum()
+        log_prob_sums.append(log_prob_sum)
+        entropy_sums.append(entropy_sum)
+    log_probs, entropies = torch.stack(log_prob_sums), torch.stack(entropy_sums)
+    (-(w * log_probs).sum() - (v * entropies).sum()).backward()
+    torch.testing.assert_close(values.log_probs, log_probs.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(values.entropies, entropies.detach(), rtol=1e-4, atol=1e-5)
+    for name, parameter in policy.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def partitions(items):
+    """Every way to cut a sequence into consecutive pieces."""
+    if not items:
+        yield []
+        return
+    for cut in range(1, len(items) + 1):
+        for rest in partitions(items[cut:]):
+            yield [items[:cut], *rest]
+
+
+@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=8), overhead=st.integers(0, 6))
+def test_buckets_are_the_cheapest_of_all(lengths, overhead):
+    buckets = plan_buckets(np.array(lengths), step_overhead=overhead)
+    assert sorted(np.concatenate(buckets).tolist()) == list(range(len(lengths)))
+    cost = sum(max(lengths[i] for i in bucket) * (len(bucket) + overhead) for bucket in buckets)
+    best = min(sum(max(piece) * (len(piece) + overhead) for piece in cut) for cut in partitions(sorted(lengths)))
+    assert cost == best
+
+
+def test_distinct_programs_are_told_apart_by_what_is_inside_their_length():
+    tokens = np.array([[5, 2, 0], [5, 6, 2], [5, 2, 9], [5, 6, 2]])
+    rows, row_of = distinct_programs(tokens, np.array([2, 3, 2, 3]))
+    assert rows.tolist() == [0, 1]
+    assert row_of.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_equal_rewards_leave_everything_finite(objective):
+    config = make_config(objective)
+    trainer = make_trainer(config)
+    batch = draw(trainer, config, 0)
+    scores = [Score(status=ProgramStatus.OK, reward=0.25, behaviour=bytes(16))] * 32
+    report = trainer.learn(batch, scores, update=0)
+    assert all(np.isfinite(value) for value in report.metrics.values())
+    assert all(torch.isfinite(parameter).all() for parameter in trainer.policy.parameters())
+
+
+def test_a_batch_of_one_can_be_learned_from():
+    config = make_config()
+    trainer = make_trainer(config)
+    batch = draw(trainer, config, 0)
+    names = ("indices", "tokens", "lengths", "log_probs", "entropies")
+    one = dataclasses.replace(batch, **{name: getattr(batch, name)[:1] for name in names})
+    report = trainer.learn(one, judge(one), update=0)
+    assert all(np.isfinite(value) for value in report.metrics.values())
+
+
+def test_a_loss_that_is_not_finite_keeps_the_weights_and_saves_the_batch(tmp_path):
+    config = make_config()
+    trainer = make_trainer(config, tmp_path)
+    run_updates(trainer, config, range(2))
+    before = policy_sha256(trainer.policy)
+    batch = draw(trainer, config, 2)
+    scores = judge(batch)
+    scores[3] = dataclasses.replace(scores[3], reward=float("nan"))
+    with pytest.raises(LearningError, match="not finite") as caught:
+        trainer.learn(batch, scores, update=2)
+    assert policy_sha256(trainer.policy) == before
+    assert trainer.updates == 2
+    (path,) = tmp_path.iterdir()
+    assert str(path) in str(caught.value)
+    saved = load_file(path)
+    assert np.array_equal(saved["tokens"].numpy(), batch.tokens)
+    assert saved["rewards"].isnan().sum() == 1
+    assert torch.equal(saved["policy.output.bias"], trainer.policy.state_dict()["output.bias"])
+
+
+def test_reinitialise_draws_new_weights_and_does_not_learn_from_the_old_ones_batch():
+    config = make_config(OBJECTIVES["ema_pqt"])
+    trainer = make_trainer(config)
+    run_updates(trainer, config, range(2))
+    batch = draw(trainer, config, 2)
+    report = trainer.learn(batch, judge(batch), update=2, reinitialise=True)
+    fresh = build_policy(config.model, len(VOCABULARY), seed=4, restart_index=1)
+    assert report.policy_version == 3
+    assert trainer.restarts == 1
+    assert policy_sha256(trainer.policy) == policy_sha256(fresh)
+    assert report.metrics["mean_reward"] == pytest.approx(np.mean([score.reward for score in judge(batch)]))
+    run_updates(trainer, config, range(3, 5))
+    restored = make_trainer(config)
+    restored.load_state(*trainer.state_dict())
+    assert restored.restarts == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"update": 5}, "0 updates are done"),
+        ({"scores": []}, "32 trajectories with 0 scores"),
+        ({"scores": [Score(status=ProgramStatus.OK, reward=0.0)] * 32}, "score 0 has a behaviour of 0 bytes"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    config = make_config()
+    trainer = make_trainer(config)
+    batch = draw(trainer, config, 0)
+    with pytest.raises(ProtocolError, match=message):
+        trainer.learn(batch, change.get("scores", judge(batch)), update=change.get("update", 0))
+    assert trainer.updates == 0

@@ -1,0 +1,81 @@
+"""What a run leaves in its directory, and the log's two formats."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sqlite3
+from pathlib import Path
+
+from altlas.core.program import ProgramStatus
+from altlas.core.score import Score
+from altlas.obs.logs import RUN_ID, UPDATE, make_handler
+from altlas.obs.run_files import Attempt, RunFiles
+
+
+def attempt(program: int, source: str = "print(1)") -> Attempt:
+    score = Score(status=ProgramStatus.RUNTIME_ERROR, reward=0.25, cases=2, cases_passed=1, error="NameError: x")
+    return Attempt(program=program, update=3, kept_for="sampled", score=score, source=source)
+
+
+def test_attempts_survive_and_a_repeated_update_replaces_its_own(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path, language="python", log_format="text")
+    files.keep_attempts([attempt(1), attempt(2)])
+    files.close()
+    files = RunFiles(tmp_path, language="python", log_format="text")
+    files.keep_attempts([attempt(2, "print(2)"), attempt(5)])
+    files.close()
+    with sqlite3.connect(tmp_path / "attempts.sqlite") as database:
+        rows = database.execute("SELECT program, source, status, error FROM attempts ORDER BY program").fetchall()
+    assert rows == [
+        (1, "print(1)", "runtime_error", "NameError: x"),
+        (2, "print(2)", "runtime_error", "NameError: x"),
+        (5, "print(1)", "runtime_error", "NameError: x"),
+    ]
+
+
+def test_metrics_are_one_object_a_line_and_are_appended_to(tmp_path: Path) -> None:
+    for update in (1, 2):
+        files = RunFiles(tmp_path, language="python", log_format="text")
+        files.record_update({"update": update, "mean_reward": 0.5})
+        files.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["update"] for line in lines] == [1, 2]
+
+
+def test_best_program_is_the_last_one_written_and_leaves_no_partial_file(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path, language="python", log_format="text")
+    files.write_best("print(1)")
+    files.write_best("print(2)\n")
+    files.close()
+    assert (tmp_path / "best_program.py").read_text() == "print(2)\n"
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_training_log_gets_the_coordinators_lines(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path, language="python", log_format="text")
+    logging.getLogger("altlas_coordinator.loop").warning("stuck for %d programs", 7)
+    files.close()
+    logging.getLogger("altlas_coordinator.loop").warning("after the end")
+    text = (tmp_path / "training.log").read_text()
+    assert "stuck for 7 programs" in text
+    assert "after the end" not in text
+
+
+def test_json_log_line_holds_role_run_update_and_traceback() -> None:
+    stream = io.StringIO()
+    logger = logging.getLogger("test_json_log")
+    logger.propagate = False
+    logger.addHandler(make_handler(stream, role="trainer", log_format="json"))
+    run, update = RUN_ID.set("r1"), UPDATE.set(4)
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logger.exception("failed: %s", "so")
+    finally:
+        RUN_ID.reset(run)
+        UPDATE.reset(update)
+    line = json.loads(stream.getvalue())
+    assert (line["role"], line["run"], line["update"], line["message"]) == ("trainer", "r1", 4, "failed: so")
+    assert "ValueError: why" in line["traceback"]

@@ -1,0 +1,197 @@
+"""Built-in tasks are sound, found by name, and faults of tasks are found."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from altlas.core.program import ProgramStatus
+from altlas.core.score import Score
+from altlas.core.task import Task
+from altlas.errors import TaskError, VocabularyError
+from altlas.tasks import list_tasks, load_task, load_vocabulary_text
+from altlas.tasks.check import check_task
+
+BASICS = {
+    "hello_world",
+    "add_two_numbers",
+    "concatenate_strings",
+    "conditional_check",
+    "sum_loop",
+    "function_with_return",
+    "list_operations",
+}
+
+
+def run_here(source: str, stdin: str) -> str | None:
+    """What a program of ours prints; None when it fails."""
+    lines = iter(stdin.splitlines())
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(output):
+            exec(compile(source, "program", "exec"), {"input": lambda: next(lines)})
+    except (Exception, RecursionError):
+        return None
+    return output.getvalue()
+
+
+def scorer(task: Task) -> Callable[[Sequence[str]], list[Score]]:
+    def passes(source: str, stdin: str, expected: str) -> bool:
+        output = run_here(source, stdin)
+        return output is not None and output.rstrip() == expected.rstrip()
+
+    def score(sources: Sequence[str]) -> list[Score]:
+        scores = []
+        for source in sources:
+            passed = [passes(source, case.stdin, case.expected_stdout) for case in task.cases]
+            held_out = [passes(source, case.stdin, case.expected_stdout) for case in task.held_out]
+            scores.append(
+                Score(
+                    status=ProgramStatus.OK,
+                    reward=float(all(passed)),
+                    cases_passed=sum(passed),
+                    cases=len(passed),
+                    solved=all(passed),
+                    verified=all(passed) and all(held_out),
+                )
+            )
+        return scores
+
+    return score
+
+
+def failures(task: Task, *, max_tokens: int = 40) -> set[str]:
+    findings = check_task(task, vocabulary_text=load_vocabulary_text(""), max_tokens=max_tokens, score=scorer(task))
+    assert all(finding.detail for finding in findings if not finding.ok)
+    return {finding.name for finding in findings if not finding.ok}
+
+
+def test_the_packs_hold_the_tasks_of_the_plan() -> None:
+    packs = [task.split("/") for task in list_tasks()]
+    assert {name for pack, name in packs if pack == "basics"} == BASICS
+    assert {name for pack, name in packs if pack == "stdin"} == {"echo", "add_input", "max_input", "reverse"}
+
+
+@pytest.mark.parametrize("reference", list_tasks())
+def test_a_built_in_task_is_sound(reference: str) -> None:
+    task, _ = load_task(reference)
+    assert task.name == reference.partition("/")[2]
+    assert failures(task) == set()
+    if any(case.stdin for case in task.cases):
+        assert 5 <= len(task.cases) <= 8
+        assert len(task.held_out) >= 4
+
+
+@pytest.mark.parametrize("reference", list_tasks())
+def test_the_reference_gives_the_expected_output_under_python(reference: str) -> None:
+    task, _ = load_task(reference)
+    for case in (*task.cases, *task.held_out):
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", task.reference],
+            input=case.stdin,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.rstrip() == case.expected_stdout.rstrip()
+
+
+@pytest.mark.parametrize(
+    ("reference", "shortcut"),
+    [
+        ("basics/add_two_numbers", "print(int(input()) + 3)"),
+        ("basics/add_two_numbers", "print(max(int(input()), int(input())))"),
+        ("basics/add_two_numbers", "print(input() + input())"),
+        ("basics/concatenate_strings", "print(input(), input())"),
+        ("basics/conditional_check", "print('hello' if int(input()) > 4 else 'world')"),
+        ("basics/conditional_check", "print('hello' if int(input()) > 6 else 'world')"),
+        ("basics/conditional_check", "print('hello' if int(input()) % 2 == 0 else 'world')"),
+        ("basics/conditional_check", "print('hello' if len(input()) > 1 else 'world')"),
+        ("basics/sum_loop", "x = 0\nfor i in range(9):\n    x += i\nprint(15)"),
+        ("basics/sum_loop", "print(int(input()) * 3)"),
+        ("basics/function_with_return", "x = int(input())\nprint(x * x + 1)"),
+        ("basics/list_operations", "print([int(input()), int(input())])"),
+        ("basics/list_operations", "print([input(), input()][::-1])"),
+        ("stdin/echo", "print(input()[0:4])"),
+        ("stdin/add_input", "print(int(input()) - int(input()))"),
+        ("stdin/max_input", "print(max(input(), input()))"),
+        ("stdin/max_input", "print(max([int(input()), 0]))"),
+        ("stdin/reverse", "print(input())"),
+        ("stdin/reverse", "x = input()\nprint(x[1] + x[0])"),
+    ],
+)
+def test_shortcuts_do_not_solve(reference: str, shortcut: str) -> None:
+    task, _ = load_task(reference)
+    assert not scorer(task)([shortcut])[0].solved
+
+
+def test_an_unknown_task_is_answered_with_near_names() -> None:
+    with pytest.raises(TaskError, match=r"'basics/hello_wrld'; did you mean basics/hello_world\?.*altlas tasks list"):
+        load_task("basics/hello_wrld")
+    with pytest.raises(TaskError, match="did you mean stdin/reverse"):
+        load_task("reverse")
+    with pytest.raises(TaskError, match="no task 'zzzz'; `altlas tasks list`"):
+        load_task("zzzz")
+
+
+def test_a_task_file_is_loaded_by_its_path(tmp_path: Path) -> None:
+    _, text = load_task("stdin/echo")
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    task, loaded = load_task(str(path))
+    assert (task.name, loaded) == ("echo", text)
+    with pytest.raises(TaskError, match=r"cannot read the task file .*other\.toml"):
+        load_task(str(tmp_path / "other.toml"))
+    path.write_text("name = ")
+    with pytest.raises(TaskError, match=r"mine\.toml: not valid TOML"):
+        load_task(str(path))
+
+
+def changed(built_in: str, **fields: object) -> Task:
+    task, _ = load_task(built_in)
+    return Task.model_validate(task.model_dump() | fields)
+
+
+@pytest.mark.parametrize(
+    ("task", "failed"),
+    [
+        (changed("stdin/echo", reference="print(input().upper())"), "the vocabulary expresses the reference"),
+        (changed("stdin/echo", reference="input()\nprint(input())"), "the grammar accepts the reference"),
+        (changed("stdin/echo", reference="print('hello')"), "the reference solves every case"),
+        (changed("stdin/echo", held_out=()), "a task with input has held-out cases"),
+        (changed("stdin/echo", held_out=load_task("stdin/echo")[0].cases[:1]), "held-out inputs are new"),
+        (
+            changed("stdin/echo", held_out=[{"stdin": "q\n", "expected_stdout": "other\n"}]),
+            "the reference passes the held-out cases",
+        ),
+        (changed("basics/hello_world", cases=[{"expected_stdout": ""}]), "the empty program does not solve it"),
+    ],
+)
+def test_an_unsound_task_is_told_what_is_wrong(task: Task, failed: str) -> None:
+    assert failed in failures(task)
+
+
+def test_a_reference_longer_than_the_budget_of_tokens_is_found() -> None:
+    task, _ = load_task("basics/sum_loop")
+    assert failures(task, max_tokens=20) == {"the reference fits sampling.max_tokens"}
+
+
+def test_a_score_that_calls_a_constant_solved_is_found() -> None:
+    task, _ = load_task("stdin/echo")
+
+    def lenient(sources: Sequence[str]) -> list[Score]:
+        return [Score(status=ProgramStatus.OK, reward=1.0, solved=bool(source), verified=True) for source in sources]
+
+    findings = check_task(task, vocabulary_text=load_vocabulary_text(""), max_tokens=40, score=lenient)
+    assert {finding.name for finding in findings if not finding.ok} == {"no constant program solves it"}
+
+
+def test_a_task_that_names_an_unknown_vocabulary_is_an_error() -> None:
+    with pytest.raises(VocabularyError, match="no vocabulary 'pythn'; did you mean 'python'"):
+        failures(changed("stdin/echo", vocabulary="pythn"))
