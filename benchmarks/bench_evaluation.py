@@ -12,12 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+from altlas.config.sections import SandboxSection
+from altlas.core.program import Limits, Program
 from altlas_evaluator.engine import Executor
 from altlas_evaluator.sandbox.probe import TIERS, probe
 from altlas_evaluator.sandbox.supervisor import Slot, Tier
-
-from altlas.config.sections import SandboxSection
-from altlas.core.program import Limits, Program
 
 SOURCE = b"x = 0\nfor i in range(10):\n    x += i\nprint(x)\n"
 LIMITS = Limits()
@@ -88,12 +87,12 @@ def measure_executor(count: int) -> float:
 
 def run_benchmark(*, programs: int = 400, rounds: int = 3) -> dict[str, float]:
     """Return medians of programs per second by name; tiers that do not work here are left out."""
-    tiers = [tier for tier in TIERS if probe(tier).works]
+    tiers: list[Tier] = [*(tier for tier in TIERS if probe(tier).works), "unsafe"]
     rates: dict[str, list[float]] = {}
     for _ in range(rounds):
         rates.setdefault("floor", []).append(measure_floor(programs))
-        for tier in (*tiers, "unsafe"):
-            rates.setdefault(tier, []).append(measure_slot(tier, programs))  # type: ignore[arg-type]
+        for tier in tiers:
+            rates.setdefault(tier, []).append(measure_slot(tier, programs))
         rates.setdefault("python_process", []).append(measure_python_process(max(5, programs // 20)))
         rates.setdefault("all_cores", []).append(measure_executor(2 * programs))
     return {name: statistics.median(values) for name, values in rates.items()}

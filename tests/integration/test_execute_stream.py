@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pytest
-from altlas_evaluator import stream
-from altlas_evaluator.engine import Executor
-from altlas_evaluator.sandbox.supervisor import Slot
-from altlas_evaluator.scoring import TaskScorer
-from altlas_evaluator.stream import stream_execute, stream_score
 
 from altlas.config.sections import RewardSection, SandboxSection
 from altlas.core.program import Execution, ProgramStatus
 from altlas.core.task import Task, parse_task
 from altlas.errors import ConfigError, SandboxError
+from altlas_evaluator import stream
+from altlas_evaluator.engine import Executor
+from altlas_evaluator.sandbox.supervisor import Slot
+from altlas_evaluator.scoring import TaskScorer
+from altlas_evaluator.stream import stream_execute, stream_score
 
 ADD = """
 name = "add"

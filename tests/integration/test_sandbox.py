@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from altlas_evaluator.engine import Executor
-from altlas_evaluator.sandbox import kernel, probe, records, supervisor
-from altlas_evaluator.sandbox.probe import choose_tier
-from altlas_evaluator.sandbox.supervisor import Slot, Tier
 
 from altlas.config.sections import SandboxSection
 from altlas.core.program import Execution, Limits, Program, ProgramStatus
 from altlas.errors import ConfigError, SandboxError
+from altlas_evaluator.engine import Executor
+from altlas_evaluator.sandbox import kernel, probe, records, supervisor
+from altlas_evaluator.sandbox.probe import choose_tier
+from altlas_evaluator.sandbox.supervisor import Slot, Tier
 
 LIMITS = Limits(cpu_s=1.0, wall_s=3.0)
 SLEEPER = b"import time\nprint('begun', flush=True)\ntime.sleep(0.5)\nprint(input())"
@@ -362,6 +362,61 @@ def test_landlock_tier_holds_for_a_root_without_capabilities() -> None:
     output = run_restricted(DROP_CAPABILITIES.replace("@MASK@", "-1"), "landlock")
     assert f"landlock {HELD}" in output
     assert ("fork guard" in output) == (os.geteuid() == 0)  # RLIMIT_NPROC binds everybody else
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_without_a_signal_scope_no_program_reaches_its_launcher(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on kernels before 6.12: the launcher is process 1 of its namespace, or nobody may send signals."""
+    old_kernel = "from altlas_evaluator.sandbox import landlock; landlock.SCOPE_ABI = 99; "
+    monkeypatch.setattr(supervisor, "_START", old_kernel + supervisor._START)
+    slot = Slot(tier=tier)
+    slot.start()
+    attack = b"import os, signal\nfor n in signal.valid_signals():\n"
+    attack += b"    try: os.kill(os.getppid(), n)\n    except OSError: pass\nprint('done')"
+    for _ in range(3):
+        assert slot.run(Program(source=attack), LIMITS).stdout == b"done\n"
+    assert slot.counters.starts == 1
+    loop = Program(source=b"print('begun', flush=True)\nwhile True: pass")
+    pid = slot.launcher_pid
+    assert pid is not None
+    execution = slot.run(loop, Limits(cpu_s=0.1, wall_s=1.0))
+    assert (execution.status, execution.stdout) == (ProgramStatus.TIMEOUT, b"begun\n")
+    assert slot.run(Program(source=b"print(2)"), LIMITS).stdout == b"2\n"
+    assert slot.counters.faults == 0
+    slot.stop()
+    assert not is_alive(pid)
+
+
+def test_closed_executor_fails_what_waits() -> None:
+    executor = Executor(SandboxSection(slots=1), tier="landlock")
+    sleeper = Program(source=b"import time\ntime.sleep(0.3)")
+    futures = [executor.submit(sleeper, LIMITS) for _ in range(3)]
+    wait_until(futures[0].running)
+    executor.close()
+    assert futures[0].result().status is ProgramStatus.OK
+    for future in futures[1:]:
+        with pytest.raises(SandboxError, match="closed"):
+            future.result()
+    with pytest.raises(SandboxError, match="closed"):
+        executor.submit(sleeper, LIMITS)
+    executor.close()
+
+
+def test_launcher_is_made_of_the_standard_library_alone() -> None:
+    root = str(Path(supervisor.__file__).parents[2])
+    script = (
+        "import sys, altlas_evaluator.sandbox.launcher\n"
+        "names = {name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)\n"
+        "print(sorted(names - {'__main__', 'altlas_evaluator', 'sitecustomize'}))"
+    )
+    command = [sys.executable, "-S", "-s", "-P", "-c", script]
+    output = subprocess.run(command, env={"PYTHONPATH": root}, capture_output=True, text=True, check=True).stdout
+    assert output == "[]\n"
+
+
+def test_engine_does_not_import_grpc_or_torch() -> None:
+    script = "import sys, altlas_evaluator.engine, altlas_evaluator.stream; print({'grpc', 'torch'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout == b"set()\n"
 
 
 def test_refuses_to_run_unprotected(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from altlas_evaluator.engine import Executor
-from altlas_evaluator.sandbox.supervisor import Tier
 
 from altlas.config.sections import SandboxSection
 from altlas.core.program import Execution, Limits, Program, ProgramStatus
+from altlas_evaluator.engine import Executor
+from altlas_evaluator.sandbox.supervisor import Tier
 
 OK = ProgramStatus.OK
 SYNTAX = ProgramStatus.SYNTAX_ERROR

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pytest
-from altlas_coordinator.evaluation import EvaluatedBatch, Evaluation
 
 from altlas.config.sections import RewardSection, TransportSection
 from altlas.core.grading import Grading, make_grading
@@ -19,6 +18,7 @@ from altlas.rpc.convert import score_to_proto
 from altlas.rpc.evaluator.v1 import evaluator_pb2
 from altlas.transport.memory import MemoryTransport
 from altlas.transport.ports import Commit
+from altlas_coordinator.evaluation import EvaluatedBatch, Evaluation
 
 TASK = 'name = "t"\ndescription = "d"\nreference = "print(1)"\n[[cases]]\nexpected_stdout = "1"\n'
 Answer = Callable[[evaluator_pb2.Job], evaluator_pb2.JobResult]

@@ -5,7 +5,6 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from altlas_trainer.trainer import Trainer
 
 from altlas.config.sections import Config, ModelSection, ObjectiveSection, OptimizerSection, SamplingSection
 from altlas.core.grammar import Unconstrained
@@ -13,6 +12,7 @@ from altlas.core.program import ProgramStatus
 from altlas.core.sampling import Sampler
 from altlas.core.score import Score
 from altlas.core.vocabulary import parse_vocabulary
+from altlas_trainer.trainer import Trainer
 
 VOCABULARY = parse_vocabulary(
     '{"version": 1, "special_tokens": ["<PAD>", "<SOS>", "<EOS>", "<UNK>"], "vocabularies": {"python": ['

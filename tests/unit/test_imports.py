@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import altlas_coordinator
 import altlas_evaluator
-import pytest
 
 HEAVY = {"torch", "numpy", "lark", "safetensors"}
 

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from altlas_trainer.trainer import Trainer
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -21,6 +20,7 @@ from altlas.core.score import Score
 from altlas.core.teacher_forcing import TeacherForcing, distinct_programs, plan_buckets
 from altlas.core.vocabulary import parse_vocabulary
 from altlas.errors import CheckpointError, LearningError, ProtocolError
+from altlas_trainer.trainer import Trainer
 
 VOCABULARY = parse_vocabulary(
     '{"version": 1, "special_tokens": ["<PAD>", "<SOS>", "<EOS>", "<UNK>"], "vocabularies": {"python": ['

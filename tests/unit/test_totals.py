@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from altlas_coordinator.stopping import StopReason, is_stuck, stop_reason
-from altlas_coordinator.totals import Totals
 
 from altlas.config.sections import RunSection
 from altlas.core.program import ProgramStatus
 from altlas.core.score import Score
 from altlas.errors import CheckpointError
+from altlas_coordinator.stopping import StopReason, is_stuck, stop_reason
+from altlas_coordinator.totals import Totals
 
 
 def score(reward: float, *, solved: bool = False, verified: bool = False) -> Score:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
@@ -15,6 +16,8 @@ from altlas.rpc.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
 from altlas.transport.ports import JobQueue, WorkerInfo
 from altlas_coordinator.runs import ActiveRun, make_run
 
+LOGGER = logging.getLogger(__name__)
+_DRAIN_S = 10.0
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -109,10 +112,15 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         )
 
     async def drain(self) -> None:
-        """Stop every run and wait for their last checkpoints."""
+        """Stop every run and wait a while for their last checkpoints; a run whose peers are gone is cut off."""
         for run in self._runs.values():
             await run.stop()
-        await asyncio.gather(*(run.task for run in self._runs.values() if run.task), return_exceptions=True)
+        if tasks := [run.task for run in self._runs.values() if run.task]:
+            _, unfinished = await asyncio.wait(tasks, timeout=_DRAIN_S)
+            for task in unfinished:
+                LOGGER.warning("a run did not reach its next update boundary: its newest checkpoint is what remains")
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _run(self, run_id: str) -> ActiveRun:
         if run_id not in self._runs:

@@ -24,6 +24,7 @@ from altlas_evaluator.sandbox.supervisor import Slot, Tier
 
 LANGUAGES = ("python",)
 MIN_MEMORY_BYTES = 1 << 20
+_CLOSED = "the executor is closed"
 _LIMIT_NAMES = ("cpu_s", "wall_s", "memory_bytes", "output_bytes")
 
 
@@ -77,6 +78,7 @@ class Executor:
         self._statuses_lock = threading.Lock()
         self._slots = [Slot(tier=self.tier, recycle_after=sandbox.recycle_after) for _ in range(self.slots)]
         self._is_closed = False
+        self._closing_lock = threading.Lock()
         self._start()
 
     def _start(self) -> None:
@@ -111,6 +113,9 @@ class Executor:
 
     def _run_one(self, slot: Slot, task: _Task) -> None:
         if not task.future.set_running_or_notify_cancel():
+            return
+        if self._is_closed:
+            task.future.set_exception(SandboxError(_CLOSED))
             return
         try:
             execution = slot.run(task.program, task.limits)
@@ -153,10 +158,11 @@ class Executor:
             SandboxError: the executor is closed.
         """
         self.check(program, limits)
-        if self._is_closed:
-            raise SandboxError("the executor is closed")
         future: Future[Execution] = Future()
-        self._tasks.put(_Task(program, limits, future))
+        with self._closing_lock:
+            if self._is_closed:
+                raise SandboxError(_CLOSED)
+            self._tasks.put(_Task(program, limits, future))
         return future
 
     def run(self, programs: Sequence[Program], limits: Limits) -> list[Execution]:
@@ -188,10 +194,11 @@ class Executor:
         return [pid for slot in self._slots if (pid := slot.launcher_pid) is not None]
 
     def close(self) -> None:
-        """Finish what is queued and end the launchers. May be called twice."""
-        self._is_closed = True
-        for _ in self._threads:
-            self._tasks.put(None)
+        """Finish the programs that run, fail those that wait, and end the launchers. May be called twice."""
+        with self._closing_lock:
+            self._is_closed = True
+            for _ in self._threads:
+                self._tasks.put(None)
         for thread in self._threads:
             thread.join()
 

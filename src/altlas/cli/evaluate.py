@@ -30,10 +30,9 @@ def run_score(*, task: str, config_file: Path | None, overrides: Sequence[str]) 
     """Run and score every program of stdin; returns the exit code."""
     config = load_config(config_file=config_file, environ=os.environ, overrides=overrides)
     configure_logging(role="score", level=config.logging.level, log_format=config.logging.format)
+    from altlas.tasks import load_task
     from altlas_evaluator.engine import Executor
     from altlas_evaluator.stream import stream_score
-
-    from altlas.tasks import load_task
 
     parsed, _ = load_task(task)
     executor = Executor(config.sandbox)

@@ -48,11 +48,10 @@ def show(reference: str) -> None:
 def check(references: Sequence[str], *, config_file: Path | None, overrides: Sequence[str]) -> int:
     """Check tasks, the built-in ones when none is named; returns 0 when all hold, else 1."""
     config = load_config(config_file=config_file, environ=os.environ, overrides=overrides)
-    from altlas_evaluator.engine import Executor
-    from altlas_evaluator.scoring import TaskScorer
-
     from altlas.tasks import load_vocabulary_text
     from altlas.tasks.check import check_task
+    from altlas_evaluator.engine import Executor
+    from altlas_evaluator.scoring import TaskScorer
 
     console = Console()
     vocabulary_text = load_vocabulary_text(config.paths.vocabulary)

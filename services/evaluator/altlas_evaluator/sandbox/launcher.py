@@ -120,6 +120,9 @@ class Launcher:
         self._awaited = {signal.SIGCHLD}
         signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        # Process 1 of a namespace gets from inside only the signals that it handles: without a scope, none.
+        if confinement.scope < 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def serve(self) -> None:
         """Answer requests until the supervisor hangs up."""

@@ -150,7 +150,10 @@ class Slot:
                 os.killpg(process.pid, signal.SIGKILL)
         self._resources.close()
         if process is not None:
-            process.wait(_STOP_TIMEOUT_S)
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired as error:
+                raise SandboxError(f"launcher {process.pid} does not die; its slot is lost") from error
 
     def _memory_file(self, name: str) -> _MemoryFile:
         file = _MemoryFile(name)

@@ -10,7 +10,7 @@ import signal
 from altlas.core.program import Execution, Limits, ProgramStatus
 from altlas_evaluator.sandbox import records
 
-_BY_SIGNAL = {
+_BY_SIGNAL: dict[int, ProgramStatus] = {
     signal.SIGXCPU: ProgramStatus.TIMEOUT,
     signal.SIGXFSZ: ProgramStatus.OUTPUT_LIMIT,
     signal.SIGSYS: ProgramStatus.FORBIDDEN,
@@ -32,7 +32,7 @@ def _status(result: records.Result, *, is_output_full: bool, stderr: bytes) -> P
     if is_output_full:
         return ProgramStatus.OUTPUT_LIMIT
     if os.WIFSIGNALED(result.wait_status):
-        return _BY_SIGNAL.get(signal.Signals(os.WTERMSIG(result.wait_status)), ProgramStatus.RUNTIME_ERROR)
+        return _BY_SIGNAL.get(os.WTERMSIG(result.wait_status), ProgramStatus.RUNTIME_ERROR)
     if os.WEXITSTATUS(result.wait_status) == 0:
         return ProgramStatus.OK
     last_line = stderr.rstrip().rpartition(b"\n")[2]
