@@ -250,7 +250,11 @@ PROGRAMS: dict[str, tuple[str | bytes, set[ProgramStatus], bytes | None]] = {
         b"",
     ),
     "replaces the exception hook": ("import sys\nsys.excepthook = print\n1 / 0", {RUNTIME}, None),
-    "runs on at exit": ("import atexit\natexit.register(lambda: [0 for _ in iter(int, 1)])", {TIMEOUT}, b""),
+    "runs on at exit": (
+        "import atexit\ndef end():\n    while True: pass\natexit.register(end)\nprint('a')",
+        {TIMEOUT},
+        b"",
+    ),
     "searches memory for the answer": (
         "import gc, sys\nwords = [str(item)[:200] for item in gc.get_objects()]\n"
         "print(any('nretnal-htom'[::-1] in word for word in words), any('altlas' in name for name in sys.modules))",

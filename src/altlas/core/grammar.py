@@ -175,14 +175,20 @@ class GrammarConstraint:
         if row == len(self._next):
             self._grow_rows()
         self._row_of[stack] = row
+        ids: list[int] = []
+        nexts: list[int] = []
+        costs: list[int] = []
         for terminal, target in self._stacks.successors(stack - 1).items():
-            ids = list(self._tokens.get(terminal, ()))
-            cost = 0 if terminal == END else self._stacks.cost(target) if ids else UNREACHABLE
+            tokens = self._tokens.get(terminal, ())
+            cost = 0 if terminal == END else self._stacks.cost(target) if tokens else UNREACHABLE
             if cost < UNREACHABLE:
-                self._next[row, ids] = target + 1
-                self._cost[row, ids] = cost
+                ids += tokens
+                nexts += [target + 1] * len(tokens)
+                costs += [cost] * len(tokens)
                 self._reads[row] |= terminal == "NAME"
                 self._binds[row] |= terminal == "TARGET"
+        self._next[row, ids] = nexts
+        self._cost[row, ids] = costs
         while len(self._stacks) >= len(self._row_of):
             self._row_of = np.concatenate([self._row_of, np.full_like(self._row_of, _UNKNOWN)])
 

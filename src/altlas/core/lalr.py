@@ -185,11 +185,11 @@ def _number_states(
     accepting = -1
     for number, state in enumerate(states):
         targets = {symbol: number_of[id(target)] for symbol, target in state.transitions.items()}
-        shifts.append({symbol.name: target for symbol, target in targets.items() if symbol.is_term})
-        gotos.append({symbol.name: target for symbol, target in targets.items() if not symbol.is_term})
+        shifts.append({str(symbol.name): target for symbol, target in targets.items() if symbol.is_term})
+        gotos.append({str(symbol.name): target for symbol, target in targets.items() if not symbol.is_term})
         reduces.append(
             {
-                symbol.name: (len(rule.expansion), rule.origin.name)
+                str(symbol.name): (len(rule.expansion), str(rule.origin.name))
                 for symbol, rules in state.lookaheads.items()
                 for rule in rules
             }
@@ -222,7 +222,7 @@ def _cheapest_items(pointers: Iterable[tuple[Rule, int]], fewest: Mapping[str, i
         rest = sum(fewest[symbol.name] for symbol in rule.expansion[seen:])
         if key[0] != _ROOT and rest < cheapest.get(key, UNREACHABLE):
             cheapest[key] = rest
-    return [Item(origin, seen, rest) for (origin, seen), rest in cheapest.items()]
+    return [Item(str(origin), seen, rest) for (origin, seen), rest in cheapest.items()]
 
 
 def _match_terminals(terminals: Collection[TerminalDef], vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
