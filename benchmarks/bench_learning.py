@@ -55,7 +55,11 @@ class Comparison:
 
 def compare_samplers(*, repeats: int = 7, model: ModelSection | None = None) -> Comparison:
     """Time the gathered sampler against a per-step nn.LSTM loop with Categorical, no grammar for either."""
-    model, vocabulary, sampling = model or ModelSection(), load_vocabulary(), SamplingSection(grammar="none")
+    model, vocabulary, sampling = (
+        model or ModelSection(),
+        load_vocabulary(),
+        SamplingSection(grammar="none", max_tokens=40),
+    )
     policy = build_policy(model, len(vocabulary), seed=1)
     constraint = Unconstrained(vocabulary)
     sampler = Sampler(
@@ -93,7 +97,7 @@ def sample_naively(policy: AltlasRNN, vocabulary: Vocabulary, special: Tensor, *
 
 
 def compare_updates(*, repeats: int = 5, model: ModelSection | None = None) -> Comparison:
-    """Time length-bucketed gradients against padded ones on every tenth batch of a short learning run."""
+    """Time gradients over the prefix tree against padded ones, on every tenth batch of a short learning run."""
     model, vocabulary = model or ModelSection(), load_vocabulary()
     sampling = SamplingSection()
     constraint = build_constraint(vocabulary, language="python", grammar="language")
@@ -113,14 +117,12 @@ def compare_updates(*, repeats: int = 5, model: ModelSection | None = None) -> C
         device=device,
     )
     weights = torch.linspace(-1.0, 1.0, _BATCH)
-    entropy_weights = torch.full((_BATCH,), 1e-3)
 
-    def bucketed() -> None:
+    def on_tree() -> None:
         for batch in batches:
             policy.zero_grad()
-            forcing.accumulate_gradients(
-                batch.tokens, batch.lengths, log_prob_weights=weights, entropy_weights=entropy_weights
-            )
+            values = forcing.evaluate(batch.tokens, batch.lengths)
+            (-(weights * values.log_probs).sum() - 1e-3 * values.entropies.sum()).backward()  # type: ignore[no-untyped-call]
 
     def padded() -> None:
         for batch in batches:
@@ -128,7 +130,7 @@ def compare_updates(*, repeats: int = 5, model: ModelSection | None = None) -> C
             legal = constraint.replay(batch.tokens, batch.lengths, max_tokens=sampling.max_tokens)
             backward_padded(policy, vocabulary, batch, legal, max_tokens=sampling.max_tokens, weights=weights)
 
-    ours, theirs = alternate(bucketed, padded, repeats=repeats)
+    ours, theirs = alternate(on_tree, padded, repeats=repeats)
     mean_length = float(np.mean([batch.lengths.mean() for batch in batches]))
     note = f"{len(batches)} batches of {_BATCH}, {mean_length:.1f} tokens each on the mean"
     return Comparison("update", ours, theirs, _BATCH * len(batches), note)

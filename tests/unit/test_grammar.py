@@ -317,3 +317,14 @@ def test_a_grammar_that_is_not_lalr_is_refused() -> None:
 def test_a_grammar_in_which_a_token_is_two_terminals_at_once_is_refused() -> None:
     with pytest.raises(ValueError, match="both"):
         build_automaton("start: NAME | TARGET\n%declare NAME TARGET", VOCABULARY)
+
+
+def test_dropping_the_tables_changes_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = GrammarConstraint(VOCABULARY)
+    kept = [sample(subject, 40, 30, seed=seed) for seed in range(4)]
+    monkeypatch.setattr("altlas.core.grammar._MOST_ROWS", 50)
+    forgetful = GrammarConstraint(VOCABULARY)
+    dropped = [sample(forgetful, 40, 30, seed=seed) for seed in range(4)]
+    for before, after in zip(kept, dropped, strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert forgetful._rows < subject._rows

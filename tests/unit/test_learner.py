@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from safetensors.torch import load_file
 from altlas.config.sections import Config, ModelSection, ObjectiveSection, OptimizerSection, SamplingSection
 from altlas.core.grammar import Unconstrained
 from altlas.core.policy import build_policy, policy_sha256
+from altlas.core.prefix_tree import build_prefix_tree
 from altlas.core.program import ProgramStatus
 from altlas.core.sampling import Sampler
 from altlas.core.score import Score
-from altlas.core.teacher_forcing import TeacherForcing, distinct_programs, plan_buckets
+from altlas.core.teacher_forcing import TeacherForcing
 from altlas.core.vocabulary import parse_vocabulary
 from altlas.errors import CheckpointError, LearningError, ProtocolError
 from altlas_trainer.trainer import Trainer
@@ -133,8 +135,11 @@ def test_metrics_tell_what_happened():
     assert metrics["gradient_norm"] > 0
 
 
-def test_gradients_equal_those_of_one_padded_batch():
-    policy = build_policy(ModelSection(embedding=6, hidden=10), len(VOCABULARY), seed=1)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_gradients_equal_those_of_one_padded_batch(cell, layers):
+    """The padded side is nn.LSTM or nn.GRU under autograd, with every softmax written out."""
+    policy = build_policy(ModelSection(embedding=6, hidden=10, cell=cell, layers=layers), len(VOCABULARY), seed=1)
     config = make_config()
     trainer = make_trainer(config)
     batch = draw(trainer, config, 0)
@@ -152,7 +157,8 @@ def test_gradients_equal_those_of_one_padded_batch():
         temperature=1.3,
         device=CPU,
     )
-    values = forcing.accumulate_gradients(tokens, lengths, log_prob_weights=w, entropy_weights=v)
+    values = forcing.evaluate(tokens, lengths)
+    (-(w * values.log_probs).sum() - (v * values.entropies).sum()).backward()
     found = {name: parameter.grad.clone() for name, parameter in policy.named_parameters()}
 
     policy.zero_grad()
@@ -171,36 +177,44 @@ def test_gradients_equal_those_of_one_padded_batch():
         entropy_sums.append(entropy_sum)
     log_probs, entropies = torch.stack(log_prob_sums), torch.stack(entropy_sums)
     (-(w * log_probs).sum() - (v * entropies).sum()).backward()
-    torch.testing.assert_close(values.log_probs, log_probs.detach(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(values.entropies, entropies.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(values.log_probs.detach(), log_probs.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(values.entropies.detach(), entropies.detach(), rtol=1e-4, atol=1e-5)
     for name, parameter in policy.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def partitions(items):
-    """Every way to cut a sequence into consecutive pieces."""
-    if not items:
-        yield []
-        return
-    for cut in range(1, len(items) + 1):
-        for rest in partitions(items[cut:]):
-            yield [items[:cut], *rest]
+@given(
+    programs=st.lists(st.lists(st.integers(3, 6), max_size=5).map(lambda body: (*body, 2)), min_size=1, max_size=12),
+)
+def test_the_tree_has_one_node_per_distinct_proper_prefix(programs):
+    lengths = np.array([len(program) for program in programs])
+    tokens = np.zeros((len(programs), lengths.max()), dtype=np.int64)
+    for row, program in enumerate(programs):
+        tokens[row, : len(program)] = program
+    tree = build_prefix_tree(tokens, lengths, sos_id=1)
+    prefixes = []
+    for node, (parent, token) in enumerate(zip(tree.parents.tolist(), tree.tokens.tolist(), strict=True)):
+        assert parent < node
+        prefixes.append(() if parent < 0 else (*prefixes[parent], token))
+    assert sorted(prefixes) == sorted({program[:end] for program in programs for end in range(len(program))})
+    assert [len(prefix) for prefix in prefixes] == sorted(len(prefix) for prefix in prefixes)
+    for level, (first, end) in enumerate(pairwise(tree.bounds)):
+        assert {len(prefix) for prefix in prefixes[first:end]} == {level}
+    steps = zip(tree.step_programs.tolist(), tree.step_nodes.tolist(), tree.step_tokens.tolist(), strict=True)
+    expected = [
+        (row, program[:end], program[end]) for row, program in enumerate(programs) for end in range(len(program))
+    ]
+    assert sorted((row, prefixes[node], token) for row, node, token in steps) == sorted(expected)
 
 
-@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=8), overhead=st.integers(0, 6))
-def test_buckets_are_the_cheapest_of_all(lengths, overhead):
-    buckets = plan_buckets(np.array(lengths), step_overhead=overhead)
-    assert sorted(np.concatenate(buckets).tolist()) == list(range(len(lengths)))
-    cost = sum(max(lengths[i] for i in bucket) * (len(bucket) + overhead) for bucket in buckets)
-    best = min(sum(max(piece) * (len(piece) + overhead) for piece in cut) for cut in partitions(sorted(lengths)))
-    assert cost == best
-
-
-def test_distinct_programs_are_told_apart_by_what_is_inside_their_length():
-    tokens = np.array([[5, 2, 0], [5, 6, 2], [5, 2, 9], [5, 6, 2]])
-    rows, row_of = distinct_programs(tokens, np.array([2, 3, 2, 3]))
-    assert rows.tolist() == [0, 1]
-    assert row_of.tolist() == [0, 1, 0, 1]
+def test_a_program_that_could_not_be_sampled_is_refused():
+    config = make_config()
+    trainer = make_trainer(config)
+    batch = draw(trainer, config, 0)
+    tokens = batch.tokens.copy()
+    tokens[7, 0] = VOCABULARY.unk_id
+    with pytest.raises(ProtocolError, match=r"trajectory 7: '<UNK>' is not legal|cannot follow"):
+        trainer.learn(dataclasses.replace(batch, tokens=tokens), judge(batch), update=0)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)

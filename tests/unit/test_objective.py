@@ -13,7 +13,6 @@ from altlas.core.objective import (
     build_objective,
     ema_update,
     leave_one_out_baseline,
-    log_prob_weights,
     mean_entropy,
     queue_loss,
     reinforce_loss,
@@ -103,31 +102,6 @@ def test_mean_entropy_is_per_sampled_token():
 
 def test_queue_loss_is_the_mean_negative_log_prob_per_token():
     assert queue_loss(torch.tensor([-4.0, -9.0]), torch.tensor([2, 3])).item() == pytest.approx((2 + 3) / 2)
-
-
-def test_weights_are_the_gradient_of_the_written_out_loss():
-    section = ObjectiveSection(entropy_weight=0.02, pqt_weight=3.0)
-    lengths, queue_lengths = torch.tensor([3, 1, 4]), torch.tensor([2, 5])
-    advantages = torch.tensor([0.5, -0.1, 0.2])
-    log_probs = torch.tensor([-1.0, -2.0, -3.0], requires_grad=True)
-    entropies = torch.tensor([2.0, 0.5, 3.0], requires_grad=True)
-    queued = torch.tensor([-2.0, -6.0], requires_grad=True)
-    loss = reinforce_loss(log_probs, advantages) + 3.0 * queue_loss(queued, queue_lengths)
-    (loss - 0.02 * mean_entropy(entropies, lengths)).backward()
-    weights = log_prob_weights(section, advantages=advantages, lengths=lengths, queue_lengths=queue_lengths)
-    torch.testing.assert_close(weights.batch, -log_probs.grad)
-    torch.testing.assert_close(weights.queue, -queued.grad)
-    torch.testing.assert_close(weights.entropy, -entropies.grad)
-
-
-def test_an_empty_queue_has_no_weights():
-    weights = log_prob_weights(
-        ObjectiveSection(pqt_weight=1.0),
-        advantages=torch.ones(2),
-        lengths=torch.tensor([1, 2]),
-        queue_lengths=torch.tensor([], dtype=torch.int64),
-    )
-    assert weights.queue.shape == (0,)
 
 
 def batch_of(programs):

@@ -1,8 +1,8 @@
 """Scores programs on a task: runs every case, then grades what was printed. Expected outputs stay in this process.
 
-A program that does not compile or does not end is run on the first case only, and the verdict counts for all: the
-first has no other, and the second, common early in training, costs its whole limit each time. Held-out cases are run
-for solved programs only.
+Some programs are run on the first case only, and what they did there counts for all: one that does not compile or that
+left its input unread would do the same on every other; one that does not end, common early in training, would cost its
+whole limit each time. Held-out cases are run for solved programs only.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class TaskScorer:
         executions = self._run_all(task, sources, task.cases[:1])
         compiled = []
         for source in sources:
-            if executions[source][0].status in _FINAL:
+            first = executions[source][0]
+            if first.status in _FINAL or not first.has_read_stdin:
                 executions[source] *= len(task.cases)
             else:
                 compiled.append(source)

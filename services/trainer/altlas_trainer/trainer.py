@@ -19,7 +19,7 @@ from torch import Tensor
 
 from altlas.config.sections import Config
 from altlas.core.novelty import BehaviourCounts
-from altlas.core.objective import build_objective, log_prob_weights, mean_entropy, queue_loss, reinforce_loss
+from altlas.core.objective import build_objective, mean_entropy, queue_loss, reinforce_loss
 from altlas.core.policy import AltlasRNN, build_policy, load_weights
 from altlas.core.priority_queue import BEHAVIOUR_BYTES, PriorityQueue
 from altlas.core.score import Score
@@ -105,7 +105,7 @@ class Trainer:
         returns = rewards + self._bonuses(scores)
         self._queue.add(batch, scores)
         advantages = self._objective.advantages(returns)
-        metrics = self._accumulate_gradients(batch, advantages)
+        metrics = self._backpropagate(batch, advantages)
         gradient_norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self._config.optimizer.gradient_clip)
         metrics |= {"gradient_norm": float(gradient_norm), "advantage_std": float(advantages.std(correction=0))}
         if not all(math.isfinite(value) for value in metrics.values()):
@@ -114,28 +114,23 @@ class Trainer:
         self.updates += 1
         return LearnReport(self.updates, metrics | _reward_metrics(rewards) | {"queue_best": self._queue.best_reward})
 
-    def _accumulate_gradients(self, batch: TrajectoryBatch, advantages: Tensor) -> dict[str, float]:
+    def _backpropagate(self, batch: TrajectoryBatch, advantages: Tensor) -> dict[str, float]:
         """Set the gradients of the loss over the batch and, for priority-queue training, the queue."""
         section = self._config.objective
         queued = [item.tokens for item in self._queue.items] if section.pqt_weight else []
         tokens, lengths = self._append(batch, queued)
         lengths_tensor = torch.from_numpy(lengths)
         size = len(batch)
-        weights = log_prob_weights(
-            section, advantages=advantages, lengths=lengths_tensor[:size], queue_lengths=lengths_tensor[size:]
-        )
-        self._optimizer.zero_grad(set_to_none=True)
-        values = self._forcing.accumulate_gradients(
-            tokens,
-            lengths,
-            log_prob_weights=torch.cat([weights.batch, weights.queue]),
-            entropy_weights=torch.cat([weights.entropy, torch.zeros(len(queued))]),
-        )
-        policy_loss = float(reinforce_loss(values.log_probs[:size], advantages))
-        entropy = float(mean_entropy(values.entropies[:size], lengths_tensor[:size]))
-        pqt_loss = float(queue_loss(values.log_probs[size:], lengths_tensor[size:])) if queued else 0.0
+        values = self._forcing.evaluate(tokens, lengths)
+        log_probs, entropies = values.log_probs.cpu().double(), values.entropies.cpu().double()
+        policy_loss = reinforce_loss(log_probs[:size], advantages)
+        entropy = mean_entropy(entropies[:size], lengths_tensor[:size])
+        pqt_loss = queue_loss(log_probs[size:], lengths_tensor[size:]) if queued else torch.zeros_like(policy_loss)
         loss = policy_loss + section.pqt_weight * pqt_loss - section.entropy_weight * entropy
-        return {"loss": loss, "policy_loss": policy_loss, "entropy": entropy, "pqt_loss": pqt_loss}
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        metrics = {"loss": loss, "policy_loss": policy_loss, "entropy": entropy, "pqt_loss": pqt_loss}
+        return {name: float(value.detach()) for name, value in metrics.items()}
 
     def _append(self, batch: TrajectoryBatch, queued: Sequence[tuple[int, ...]]) -> tuple[IntArray, IntArray]:
         """Return tokens [N, T] and lengths [N] of the batch's programs followed by the queue's."""

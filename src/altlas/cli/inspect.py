@@ -35,9 +35,10 @@ def print_model(*, task: str, config_file: Path | None, overrides: Sequence[str]
     from altlas.core.device import choose_device
     from altlas.core.policy import build_policy
     from altlas.core.vocabulary import parse_vocabulary
-    from altlas.tasks import load_task, load_vocabulary_text
+    from altlas.tasks import load_task, load_vocabulary_text, with_task_defaults
 
     parsed, _ = load_task(task)
+    config = with_task_defaults(config, parsed)
     vocabulary = parse_vocabulary(
         load_vocabulary_text(config.paths.vocabulary), name=parsed.vocabulary, where="the vocabulary"
     )

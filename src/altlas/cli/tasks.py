@@ -13,7 +13,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from altlas.config.loader import load_config
-from altlas.tasks import list_tasks, load_task
+from altlas.tasks import list_tasks, load_task, with_task_defaults
 
 if TYPE_CHECKING:
     from altlas.core.score import Score
@@ -34,7 +34,10 @@ def show(reference: str) -> None:
     """Print one task."""
     task, _ = load_task(reference)
     console = Console()
-    console.print(f"[bold]{reference}[/bold]  {task.language}, vocabulary {task.vocabulary}, budget {task.budget:,}")
+    console.print(
+        f"[bold]{reference}[/bold]  {task.language}, vocabulary {task.vocabulary}, budget {task.budget:,}, "
+        f"at most {task.max_tokens} tokens"
+    )
     console.print(task.description)
     table = Table("case", "stdin", "expected stdout", box=None, pad_edge=False)
     for kind, cases in (("reward", task.cases), ("held out", task.held_out)):
@@ -64,7 +67,7 @@ def check(references: Sequence[str], *, config_file: Path | None, overrides: Seq
             findings = check_task(
                 task,
                 vocabulary_text=vocabulary_text,
-                max_tokens=config.sampling.max_tokens,
+                max_tokens=with_task_defaults(config, task).sampling.max_tokens,
                 score=functools.partial(_score, scorer, task),
             )
             for finding in findings:

@@ -19,7 +19,7 @@ from altlas.core.grading import make_grading
 from altlas.core.vocabulary import parse_vocabulary
 from altlas.errors import CheckpointError, ConfigError
 from altlas.obs.logs import configure_logging
-from altlas.tasks import load_task, load_vocabulary_text
+from altlas.tasks import load_task, load_vocabulary_text, with_task_defaults
 
 EXIT_SOLVED, EXIT_FAILURE, EXIT_UNSOLVED, EXIT_INTERRUPTED = 0, 1, 3, 130
 _RUN_FILE = "run.json"
@@ -91,8 +91,7 @@ def resolve(request: TrainRequest) -> LocalRun:
         config = load_config(config_file=request.config_file, environ=os.environ, overrides=request.overrides)
         run_dir = (request.run_dir or _fresh_directory(Path(config.paths.runs), task.name)).absolute()
         run_id = f"{task.name}-{uuid.uuid4().hex[:8]}"
-    if config.run.budget == 0:
-        config = config.model_copy(update={"run": config.run.model_copy(update={"budget": task.budget})})
+    config = with_task_defaults(config, task)
     vocabulary_text = load_vocabulary_text(config.paths.vocabulary)
     parse_vocabulary(vocabulary_text, name=task.vocabulary, where=config.paths.vocabulary or "the shipped vocabulary")
     if not request.resume:

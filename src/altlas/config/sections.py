@@ -50,7 +50,9 @@ class SamplingSection(Section):
     """How programs are drawn from the policy."""
 
     batch_size: int = Field(256, ge=1, le=65_536, description="Programs sampled per update.")
-    max_tokens: int = Field(40, ge=2, le=1024, description="Longest program in tokens, the closing <EOS> included.")
+    max_tokens: int = Field(
+        0, ge=0, le=1024, description="Longest program in tokens, its <EOS> included; 0 takes the task's own."
+    )
     temperature: float = Field(1.0, gt=0, le=100, description="Logits are divided by this before sampling.")
     grammar: Literal["language", "none"] = Field(
         "language", description="language: only tokens with which the program still parses; none: any token."
@@ -66,8 +68,8 @@ class ObjectiveSection(Section):
     )
     ema_decay: float = Field(0.95, ge=0, lt=1, description="Decay of the ema baseline per update.")
     risk_quantile: float = Field(0.1, gt=0, le=1, description="Top fraction of the batch (risk_seeking only).")
-    entropy_weight: float = Field(0.01, ge=0, le=10, description="Weight of the mean entropy per token, nats.")
-    pqt_weight: float = Field(0.0, ge=0, le=1000, description="Weight of priority-queue training; 0 is off.")
+    entropy_weight: float = Field(0.1, ge=0, le=10, description="Weight of the mean entropy per token, nats.")
+    pqt_weight: float = Field(0.2, ge=0, le=1000, description="Weight of priority-queue training; 0 is off.")
     pqt_size: int = Field(10, ge=1, le=10_000, description="Programs in the priority queue, unique by behaviour.")
     novelty_weight: float = Field(
         0.0, ge=0, le=1, description="Bonus novelty_weight / sqrt(times this behaviour was seen); 0 is off."

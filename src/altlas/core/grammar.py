@@ -18,6 +18,9 @@ from altlas.core.vocabulary import Vocabulary
 from altlas.errors import ConfigError, ProtocolError, VocabularyError
 
 _UNKNOWN = -1
+# Some 500 bytes each with the stacks behind them. Beyond it the tables are dropped when a batch starts, and what is
+# still needed is soon known again: a long run must not grow without end.
+_MOST_ROWS = 200_000
 _MOST_NAMES = 24
 
 
@@ -117,7 +120,15 @@ class GrammarConstraint:
             raise VocabularyError(f"the grammar takes at most {_MOST_NAMES} names; there are {len(self._names)}")
         self._bit_of: IntArray = np.zeros(len(vocabulary), dtype=np.int64)
         self._bit_of[self._names] = 1 << np.arange(len(self._names))
-        self._stacks = Stacks(automaton)
+        self.start = 1 << len(self._names)
+        self._automaton = automaton
+        self._forget()
+        self.shortest = self._stacks.cost(0)
+
+    def _forget(self) -> None:
+        """Begin with empty tables. Every node but `start` is void afterwards."""
+        vocabulary = self._vocabulary
+        self._stacks = Stacks(self._automaton)
         self._row_of: IntArray = np.full(1024, _UNKNOWN, dtype=np.int64)
         self._next = np.full((256, len(vocabulary)), _UNKNOWN, dtype=np.int32)
         self._cost = np.full((256, len(vocabulary)), UNREACHABLE, dtype=np.int16)
@@ -127,11 +138,11 @@ class GrammarConstraint:
         self._row_of[0] = 0
         self._next[0, vocabulary.pad_id] = 0
         self._cost[0, vocabulary.pad_id] = 0
-        self.start = 1 << len(self._names)
-        self.shortest = self._stacks.cost(0)
 
     def legal(self, nodes: IntArray, *, remaining: int) -> BoolArray:
         """See TokenConstraint."""
+        if self._rows > _MOST_ROWS and (nodes == self.start).all():
+            self._forget()
         rows = self._rows_of(nodes)
         legal: BoolArray = self._cost[rows] < remaining
         reading = np.flatnonzero(self._reads[rows])

@@ -1,12 +1,10 @@
 """What an update maximises, as pure functions on tensors, and the choice among them by the [objective] section.
 
-Every term is linear in the log-probabilities and entropies of single programs. An objective therefore comes down to
-one weight per program (`LogProbWeights`), and the trainer may compute programs in any grouping. Losses are minimised.
+Programs are given by their summed log-probabilities. Losses are minimised; advantages carry no gradient.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -66,15 +64,6 @@ def queue_loss(log_probs: Tensor, lengths: Tensor) -> Tensor:
     return -(log_probs / lengths).mean()
 
 
-@dataclass(frozen=True, slots=True)
-class LogProbWeights:
-    """The gradient's weights: loss = -sum_i batch_i log p_i - sum_k queue_k log p_k - sum_it entropy_i H_it."""
-
-    batch: Tensor
-    entropy: Tensor
-    queue: Tensor
-
-
 class Objective(Protocol):
     """Turns the returns of a batch into advantages. May carry state from update to update."""
 
@@ -125,14 +114,3 @@ def build_objective(section: ObjectiveSection) -> Objective:
     if section.name not in kinds:
         raise ConfigError(f"objective.name: {section.name!r} is none of {', '.join(kinds)}")
     return kinds[section.name](section)
-
-
-def log_prob_weights(
-    section: ObjectiveSection, *, advantages: Tensor, lengths: Tensor, queue_lengths: Tensor
-) -> LogProbWeights:
-    """Return the weights whose loss is reinforce_loss + pqt_weight queue_loss - entropy_weight mean_entropy."""
-    return LogProbWeights(
-        batch=advantages / len(advantages),
-        entropy=torch.full_like(advantages, section.entropy_weight) / lengths.sum(),
-        queue=section.pqt_weight / (queue_lengths * max(1, len(queue_lengths))),
-    )

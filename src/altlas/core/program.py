@@ -41,7 +41,11 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """What one run of a program gave. `exit_code` is None unless the program ended by exiting."""
+    """What one run of a program gave. `exit_code` is None unless the program ended by exiting.
+
+    `has_read_stdin` is False only for a program that left every byte of a non-empty input unread: programs are run
+    deterministically, so any other input would have given the same.
+    """
 
     status: ProgramStatus
     stdout: bytes = b""
@@ -50,6 +54,7 @@ class Execution:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     peak_memory_bytes: int = 0
+    has_read_stdin: bool = True
 
 
 def fingerprint(task_digest: str, language: str, source: bytes) -> bytes:

@@ -50,6 +50,8 @@ class Task(_Strict):
     vocabulary: str = "python"
     reference: str
     budget: int = Field(60_000, ge=1)
+    # Twice what a solution needs is much harder to learn: most of what is sampled at first is as long as it may be.
+    max_tokens: int = Field(20, ge=2, le=1024)
     limits: TaskLimits = TaskLimits()
     reward: RewardOverrides = RewardOverrides()
     cases: tuple[Case, ...] = Field(min_length=1)

@@ -1,7 +1,6 @@
-"""Log-probabilities and entropies of given programs under a policy, and their gradients, without work on padding.
+"""Log-probabilities and entropies of given programs under a policy, and their gradients, over their prefix tree.
 
-Programs are computed once each, however often they occur, in buckets of near lengths. Gradients are those of the one
-padded batch up to float error, since every loss here is a weighted sum over programs.
+Masks and temperature are those of sampling. Gradients are those of the one padded batch up to float error.
 """
 
 from __future__ import annotations
@@ -15,19 +14,18 @@ from torch import Tensor
 
 from altlas.core.distribution import entropy, masked_log_softmax
 from altlas.core.policy import AltlasRNN
-from altlas.core.trajectory import IntArray
+from altlas.core.prefix_tree import PrefixTree, build_prefix_tree, tree_logits
+from altlas.core.trajectory import BoolArray, IntArray
+from altlas.errors import ProtocolError
 
 if TYPE_CHECKING:
     from altlas.core.grammar import TokenConstraint
     from altlas.core.vocabulary import Vocabulary
 
-# What a time step costs beside its programs, in programs; measured on one CPU core with the default model.
-_STEP_OVERHEAD_PROGRAMS = 12
-
 
 @dataclass(frozen=True, slots=True)
 class ProgramValues:
-    """For each of N programs, summed over its tokens: log-probability and entropy, float32 [N], nats, no gradient."""
+    """For each of N programs, summed over its tokens: log-probability and entropy, float32 [N], nats."""
 
     log_probs: Tensor
     entropies: Tensor
@@ -53,74 +51,39 @@ class TeacherForcing:
         self._temperature = temperature
         self._device = device
 
-    def accumulate_gradients(
-        self, tokens: IntArray, lengths: IntArray, *, log_prob_weights: Tensor, entropy_weights: Tensor
-    ) -> ProgramValues:
-        """Add the gradient of -sum_i (w_i log p_i + v_i H_i) to the parameters' gradients.
+    def evaluate(self, tokens: IntArray, lengths: IntArray) -> ProgramValues:
+        """Return the values of programs int64 [N, T] of lengths [N], on the device, with gradient.
 
-        tokens: [N, T] padded, lengths: [N]. Weights w, v: float [N]; H_i is the sum over the program's tokens.
+        Raises:
+            ProtocolError: a token was not legal where it stands.
         """
-        rows, row_of = distinct_programs(tokens, lengths)
-        count, row_index = len(rows), torch.from_numpy(row_of)
-        row_log_prob_weights = torch.zeros(count).index_add_(0, row_index, log_prob_weights.float())
-        row_entropy_weights = torch.zeros(count).index_add_(0, row_index, entropy_weights.float())
-        row_log_probs, row_entropies = torch.empty(count), torch.empty(count)
-        for bucket in plan_buckets(lengths[rows]):
-            where = torch.from_numpy(bucket)
-            log_probs, entropies = self.evaluate(tokens[rows[bucket]], lengths[rows[bucket]])
-            weighted = row_log_prob_weights[where].to(self._device) * log_probs
-            weighted = weighted + row_entropy_weights[where].to(self._device) * entropies
-            (-weighted.sum()).backward()  # type: ignore[no-untyped-call]
-            row_log_probs[where] = log_probs.detach().cpu()
-            row_entropies[where] = entropies.detach().cpu()
-        return ProgramValues(row_log_probs[row_index], row_entropies[row_index])
+        tree = build_prefix_tree(tokens, lengths, sos_id=self._vocabulary.sos_id)
+        legal = torch.from_numpy(self._masks(tree)).to(self._device)
+        log_probs = masked_log_softmax(tree_logits(self._policy, tree), legal, self._temperature)
+        nodes, chosen, programs = (
+            torch.from_numpy(part).to(self._device) for part in (tree.step_nodes, tree.step_tokens, tree.step_programs)
+        )
+        zeros = log_probs.new_zeros(len(lengths))
+        return ProgramValues(
+            zeros.index_add(0, programs, log_probs[nodes, chosen]),
+            zeros.index_add(0, programs, entropy(log_probs, legal).index_select(0, nodes)),
+        )
 
-    def evaluate(self, tokens: IntArray, lengths: IntArray) -> tuple[Tensor, Tensor]:
-        """Return log-probability and entropy of each program, summed over tokens, float32 [N], with gradient."""
-        longest = int(lengths.max())
-        targets = torch.from_numpy(np.ascontiguousarray(tokens[:, :longest])).to(self._device)
-        inside = torch.from_numpy(np.arange(longest) < lengths[:, None]).to(self._device)
-        legal = torch.from_numpy(self._constraint.replay(tokens[:, :longest], lengths, max_tokens=self._max_tokens))
-        # Beyond the end every token counts as legal: a row without any would give NaN, and NaN * 0 is NaN.
-        legal = legal.to(self._device) | ~inside[:, :, None]
-        inputs = torch.nn.functional.pad(targets[:, :-1], (1, 0), value=self._vocabulary.sos_id)
-        logits, _ = self._policy(inputs)
-        log_probs = masked_log_softmax(logits, legal, self._temperature)
-        chosen = log_probs.gather(2, targets[:, :, None])[:, :, 0].masked_fill(~inside, 0.0)
-        return chosen.sum(dim=1), entropy(log_probs, legal).masked_fill(~inside, 0.0).sum(dim=1)
-
-
-def distinct_programs(tokens: IntArray, lengths: IntArray) -> tuple[IntArray, IntArray]:
-    """Return the positions of first occurrences [M], and for each of N programs which of those it equals [N]."""
-    first: dict[bytes, int] = {}
-    rows: list[int] = []
-    row_of: list[int] = []
-    for position, length in enumerate(lengths.tolist()):
-        row = first.setdefault(tokens[position, :length].tobytes(), len(rows))
-        if row == len(rows):
-            rows.append(position)
-        row_of.append(row)
-    return np.array(rows, dtype=np.int64), np.array(row_of, dtype=np.int64)
-
-
-def plan_buckets(lengths: IntArray, *, step_overhead: int = _STEP_OVERHEAD_PROGRAMS) -> list[IntArray]:
-    """Return the partition of positions into buckets that costs least, shortest programs first.
-
-    A bucket of n programs, the longest of T tokens, costs T (n + step_overhead). Exact, by dynamic programming over
-    the distinct lengths.
-    """
-    order = np.argsort(lengths, kind="stable")
-    distinct, starts = np.unique(lengths[order], return_index=True)
-    bounds = [*starts.tolist(), len(lengths)]
-    best = [0.0] + [float("inf")] * len(distinct)
-    cut = [0] * (len(distinct) + 1)
-    for end in range(1, len(distinct) + 1):
-        for begin in range(end):
-            cost = best[begin] + int(distinct[end - 1]) * (bounds[end] - bounds[begin] + step_overhead)
-            if cost < best[end]:
-                best[end], cut[end] = cost, begin
-    buckets, end = [], len(distinct)
-    while end:
-        buckets.append(order[bounds[cut[end]] : bounds[end]])
-        end = cut[end]
-    return buckets[::-1]
+    def _masks(self, tree: PrefixTree) -> BoolArray:
+        """Return which tokens may follow each node, bool [M, V]."""
+        states = np.array([self._constraint.start], dtype=np.int64)
+        masks = [self._constraint.legal(states, remaining=self._max_tokens)]
+        for level in range(1, len(tree.bounds) - 1):
+            here = slice(tree.bounds[level], tree.bounds[level + 1])
+            states = self._constraint.advance(states[tree.parents[here] - tree.bounds[level - 1]], tree.tokens[here])
+            masks.append(self._constraint.legal(states, remaining=self._max_tokens - level))
+        legal: BoolArray = np.concatenate(masks)
+        is_wrong = ~legal[tree.step_nodes, tree.step_tokens]
+        if is_wrong.any():
+            step = int(np.flatnonzero(is_wrong)[0])
+            text = self._vocabulary.texts[int(tree.step_tokens[step])]
+            raise ProtocolError(
+                f"trajectory {int(tree.step_programs[step])}: {text!r} is not legal where it stands within "
+                f"{self._max_tokens} tokens; sampler and learner differ in grammar, vocabulary or max_tokens"
+            )
+        return legal

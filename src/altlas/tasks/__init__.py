@@ -10,6 +10,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from altlas.config.sections import Config
 from altlas.core.task import Task, parse_task
 from altlas.errors import TaskError, VocabularyError
 
@@ -35,6 +36,18 @@ def load_task(reference: str) -> tuple[Task, str]:
     else:
         raise TaskError(f"no task {reference!r}{_suggest(reference)}; `altlas tasks list` shows all of them")
     return parse_task(text, where=reference), text
+
+
+def with_task_defaults(config: Config, task: Task) -> Config:
+    """Return the configuration with the task's own values where a setting is 0: run.budget, sampling.max_tokens."""
+    return config.model_copy(
+        update={
+            "run": config.run.model_copy(update={"budget": config.run.budget or task.budget}),
+            "sampling": config.sampling.model_copy(
+                update={"max_tokens": config.sampling.max_tokens or task.max_tokens}
+            ),
+        }
+    )
 
 
 def load_vocabulary_text(path: str) -> str:

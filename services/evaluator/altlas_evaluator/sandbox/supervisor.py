@@ -132,6 +132,7 @@ class Slot:
                 stdout=self._stdout.take(limits.output_bytes + 1),
                 stderr=self._stderr.take(limits.output_bytes + 1),
                 limits=limits,
+                has_read_stdin=not program.stdin or os.lseek(self._input_position, 0, os.SEEK_CUR) > 0,
             )
             if result.flags & records.LEAVING:
                 self.stop()

@@ -39,7 +39,9 @@ def _status(result: records.Result, *, is_output_full: bool, stderr: bytes) -> P
     return ProgramStatus.MEMORY_LIMIT if last_line.startswith(b"MemoryError") else ProgramStatus.RUNTIME_ERROR
 
 
-def read_execution(result: records.Result, *, stdout: bytes, stderr: bytes, limits: Limits) -> Execution:
+def read_execution(
+    result: records.Result, *, stdout: bytes, stderr: bytes, limits: Limits, has_read_stdin: bool
+) -> Execution:
     """Return the execution that a record and the outputs describe.
 
     Args:
@@ -47,6 +49,7 @@ def read_execution(result: records.Result, *, stdout: bytes, stderr: bytes, limi
         stdout: up to one byte more than the limit.
         stderr: likewise.
         limits: what the program was allowed.
+        has_read_stdin: whether the position in its input has moved, or there was none to read.
     """
     size = limits.output_bytes
     is_output_full = len(stdout) > size or len(stderr) > size
@@ -59,4 +62,5 @@ def read_execution(result: records.Result, *, stdout: bytes, stderr: bytes, limi
         cpu_s=result.cpu_ns / 1e9,
         wall_s=result.wall_ns / 1e9,
         peak_memory_bytes=result.peak_memory_bytes,
+        has_read_stdin=has_read_stdin,
     )

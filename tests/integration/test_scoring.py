@@ -1,0 +1,81 @@
+"""Programs through the sandbox and the scorer: what is run, and what it earns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from altlas.config.sections import RewardSection, SandboxSection
+from altlas.core.program import Execution, Limits, Program, ProgramStatus
+from altlas.core.task import parse_task
+from altlas_evaluator.engine import Executor
+from altlas_evaluator.scoring import TaskScorer
+
+DOUBLE = parse_task(
+    """
+    name = "double"
+    description = "Print twice the number."
+    reference = "print(2 * int(input()))"
+    cases = [{stdin = "1\\n", expected_stdout = "2"}, {stdin = "4\\n", expected_stdout = "8"},
+             {stdin = "0\\n", expected_stdout = "0"}]
+    held_out = [{stdin = "21\\n", expected_stdout = "42"}]
+    """,
+    where="test",
+)
+
+
+class CountingExecutor:
+    """The executor, with a note of every program that was run."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self.ran: list[bytes] = []
+
+    def run(self, programs: Sequence[Program], limits: Limits) -> list[Execution]:
+        self.ran += [program.source for program in programs]
+        return self._executor.run(programs, limits)
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[Executor]:
+    with Executor(SandboxSection(slots=1)) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("source", "runs"),
+    [
+        (b"print(2 * int(input()))", 4),
+        (b"print(int(input()))", 3),
+        (b"print(2)", 1),
+        (b"while True: pass", 1),
+        (b"print(", 1),
+        (b"print(open(0).read())", 3),
+        (b"1 / 0", 1),
+    ],
+)
+def test_a_program_is_run_as_often_as_its_verdict_needs(executor: Executor, source: bytes, runs: int) -> None:
+    counting = CountingExecutor(executor)
+    TaskScorer(counting, RewardSection()).score(DOUBLE, [source, source])
+    assert counting.ran == [source] * runs
+
+
+def test_a_program_that_leaves_its_input_unread_scores_as_if_run_on_every_case(executor: Executor) -> None:
+    unread, read = TaskScorer(executor, RewardSection()).score(DOUBLE, [b"print(2)", b"input(); print(2)"])
+    assert unread == read
+    assert (unread.cases_passed, unread.cases, unread.solved) == (1, 3, False)
+
+
+def test_solved_and_verified_are_told_apart(executor: Executor) -> None:
+    honest = b"print(2 * int(input()))"
+    learned_by_heart = b"n = int(input()); print({1: 2, 4: 8, 0: 0}.get(n, 7))"
+    sound, unsound = TaskScorer(executor, RewardSection()).score(DOUBLE, [honest, learned_by_heart])
+    assert (sound.solved, sound.verified, sound.reward) == (True, True, 1.0)
+    assert (unsound.solved, unsound.verified) == (True, False)
+
+
+def test_a_loop_without_end_is_a_timeout_on_every_case(executor: Executor) -> None:
+    (score,) = TaskScorer(executor, RewardSection()).score(DOUBLE, [b"while True: pass"])
+    assert score.status is ProgramStatus.TIMEOUT
+    assert score.components["runs"] == 0.0
