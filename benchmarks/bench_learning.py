@@ -30,7 +30,8 @@ from altlas.tasks import load_vocabulary_text
 from altlas_trainer.trainer import Trainer
 
 _BATCH = 256
-_UPDATES = 60  # of the short run whose programs the update is timed on
+_MAX_TOKENS = 40
+_UPDATES = 120  # of the run whose programs the update is timed on: half the usual budget
 _REFERENCE = "print('hello' if int(input()) > 5 else 'world')"
 
 
@@ -58,7 +59,7 @@ def compare_samplers(*, repeats: int = 7, model: ModelSection | None = None) -> 
     model, vocabulary, sampling = (
         model or ModelSection(),
         load_vocabulary(),
-        SamplingSection(grammar="none", max_tokens=40),
+        SamplingSection(grammar="none", max_tokens=_MAX_TOKENS),
     )
     policy = build_policy(model, len(vocabulary), seed=1)
     constraint = Unconstrained(vocabulary)
@@ -97,15 +98,15 @@ def sample_naively(policy: AltlasRNN, vocabulary: Vocabulary, special: Tensor, *
 
 
 def compare_updates(*, repeats: int = 5, model: ModelSection | None = None) -> Comparison:
-    """Time gradients over the prefix tree against padded ones, on every tenth batch of a short learning run."""
+    """Time gradients over the prefix tree against padded ones, on every 20th batch of a learning run."""
     model, vocabulary = model or ModelSection(), load_vocabulary()
-    sampling = SamplingSection()
+    sampling = SamplingSection(max_tokens=_MAX_TOKENS)
     constraint = build_constraint(vocabulary, language="python", grammar="language")
     config = Config(model=model, sampling=sampling)
     device = torch.device("cpu")
     trainer = Trainer(config, vocabulary=vocabulary, constraint=constraint, device=device, seed=1)
     batches = [
-        batch for update, batch in enumerate(sample_run(trainer, config, vocabulary, constraint)) if update % 10 == 0
+        batch for update, batch in enumerate(sample_run(trainer, config, vocabulary, constraint)) if update % 20 == 0
     ]
     policy = build_policy(model, len(vocabulary), seed=1)
     forcing = TeacherForcing(

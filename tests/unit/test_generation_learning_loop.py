@@ -56,9 +56,9 @@ def learn(objective, updates=60):
 @pytest.mark.parametrize(
     "objective",
     [
-        ObjectiveSection(name="reinforce", baseline="leave_one_out"),
-        ObjectiveSection(name="reinforce", baseline="ema", pqt_weight=1.0),
-        ObjectiveSection(name="risk_seeking", risk_quantile=0.2),
+        ObjectiveSection(baseline="leave_one_out", entropy_weight=0.01, pqt_weight=0.0),
+        ObjectiveSection(baseline="ema", entropy_weight=0.01, pqt_weight=1.0),
+        ObjectiveSection(name="risk_seeking", risk_quantile=0.2, entropy_weight=0.01, pqt_weight=0.0),
     ],
     ids=["reinforce", "ema_pqt", "risk_seeking"],
 )
@@ -70,5 +70,5 @@ def test_mean_reward_rises(objective):
 
 def test_without_reward_differences_nothing_is_learned():
     """The control: an objective that is fed no signal does not drift to the target."""
-    means = learn(ObjectiveSection(name="risk_seeking", risk_quantile=1.0, entropy_weight=10.0))
+    means = learn(ObjectiveSection(name="risk_seeking", risk_quantile=1.0, entropy_weight=10.0, pqt_weight=0.0))
     assert np.mean(means[-5:]) < 0.35

@@ -12,6 +12,7 @@ from altlas.core.policy import build_policy
 from altlas.core.rng import uniform
 from altlas.core.sampling import Sampler, gumbel
 from altlas.core.vocabulary import parse_vocabulary
+from altlas.errors import ConfigError
 
 WORDS = "abcdefg"
 VOCABULARY = parse_vocabulary(
@@ -140,6 +141,11 @@ def test_masked_tokens_are_never_drawn():
     assert not np.isin(batch.tokens[batch.log_probs != 0], [VOCABULARY.sos_id, VOCABULARY.unk_id]).any()
     inside = np.arange(1, batch.tokens.shape[1]) < batch.lengths[:, None]
     assert not ((batch.tokens[:, 1:] == batch.tokens[:, :-1]) & inside).any()
+
+
+def test_an_unresolved_token_budget_is_refused():
+    with pytest.raises(ConfigError, match=r"sampling\.max_tokens: 0 stands for the task's own"):
+        make_sampler(build_policy(MODELS["lstm"], SIZE, seed=3), Unconstrained(VOCABULARY), max_tokens=0)
 
 
 def test_moved_weights_are_seen_without_notice():

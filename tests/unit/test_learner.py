@@ -31,8 +31,8 @@ VOCABULARY = parse_vocabulary(
 )
 CPU = torch.device("cpu")
 OBJECTIVES = {
-    "reinforce": ObjectiveSection(name="reinforce", baseline="leave_one_out"),
-    "ema_pqt": ObjectiveSection(name="reinforce", baseline="ema", pqt_weight=2.0, pqt_size=4),
+    "reinforce": ObjectiveSection(baseline="leave_one_out", pqt_weight=0.0),
+    "ema_pqt": ObjectiveSection(baseline="ema", entropy_weight=0.03, pqt_weight=2.0, pqt_size=4),
     "risk_novelty": ObjectiveSection(name="risk_seeking", novelty_weight=0.3, pqt_weight=0.5),
 }
 
@@ -130,7 +130,7 @@ def test_metrics_tell_what_happened():
     advantages = np.array(rewards) - np.mean(rewards)
     assert metrics["policy_loss"] == pytest.approx(-(advantages * batch.log_probs.sum(axis=1)).mean(), abs=1e-6)
     assert metrics["loss"] == pytest.approx(
-        metrics["policy_loss"] + 2.0 * metrics["pqt_loss"] - 0.01 * metrics["entropy"], abs=1e-6
+        metrics["policy_loss"] + 2.0 * metrics["pqt_loss"] - 0.03 * metrics["entropy"], abs=1e-6
     )
     assert metrics["gradient_norm"] > 0
 

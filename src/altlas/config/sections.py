@@ -24,7 +24,7 @@ class RunSection(Section):
     )
     wall_clock_s: float = Field(0.0, ge=0, description="Stop after this many seconds; 0 means no limit.")
     stop_on_solved: bool = Field(True, description="Stop at the first verified program; false goes on to the budget.")
-    stuck_after: int = Field(0, ge=0, description="Stuck: no better reward in this many programs; 0 never.")
+    stuck_after: int = Field(6_000, ge=0, description="Stuck: no better reward in this many programs; 0 never.")
     on_stuck: Literal["stop", "reinitialise"] = Field(
         "reinitialise", description="What to do when stuck: stop the run, or draw new weights and go on."
     )

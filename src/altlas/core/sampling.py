@@ -19,6 +19,7 @@ from altlas.core.folded import FoldedPolicy
 from altlas.core.policy import AltlasRNN
 from altlas.core.rng import uniform
 from altlas.core.trajectory import IntArray, TrajectoryBatch
+from altlas.errors import ConfigError
 
 if TYPE_CHECKING:
     from altlas.core.grammar import TokenConstraint
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """Samples from `policy` as it stands at each call; moving its weights needs no notice."""
+    """Samples from `policy` as it stands at each call; moving its weights needs no notice.
+
+    Raises:
+        ConfigError: sampling.max_tokens has not been resolved against the task.
+    """
 
     def __init__(
         self,
@@ -37,6 +42,8 @@ class Sampler:
         sampling: SamplingSection,
         device: torch.device,
     ) -> None:
+        if sampling.max_tokens < 1:
+            raise ConfigError(f"sampling.max_tokens: {sampling.max_tokens} stands for the task's own; resolve it first")
         self._policy = policy.to(device)
         self._constraint = constraint
         self._vocabulary = vocabulary
