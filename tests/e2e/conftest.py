@@ -40,7 +40,7 @@ def clean_environment() -> dict[str, str]:
 
 @pytest.fixture
 def altlas(tmp_path: Path) -> Run:
-    """Runs `altlas ARGUMENTS` in an empty directory."""
+    """Runs `altlas ARGUMENTS` in an empty directory, with one evaluator where the arguments do not say."""
 
     def run(
         *arguments: str | Path, stdin: str = "", env: dict[str, str] | None = None, timeout: float = 100
@@ -52,7 +52,7 @@ def altlas(tmp_path: Path) -> Run:
             text=True,
             timeout=timeout,
             cwd=tmp_path,
-            env=clean_environment() | (env or {}),
+            env=clean_environment() | {"ALTLAS_RUN__EVALUATORS": "1"} | (env or {}),
             check=False,
         )
         return Finished(done.returncode, done.stdout, done.stderr)

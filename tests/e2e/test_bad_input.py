@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TRAIN = ("train", "basics/hello_world", "--quiet", "--budget", "256")
+TRAIN = ("train", "basics/hello_world", "--quiet", "--budget", "64")
 
 
 @pytest.mark.parametrize(
@@ -103,18 +103,18 @@ def test_a_directory_that_is_not_a_runs_is_never_touched(altlas, tmp_path: Path)
 @pytest.mark.timeout(240)
 def test_damaged_checkpoints_fall_back_and_then_fail_loudly(altlas, tmp_path: Path) -> None:
     shared = ("--run-dir", "run", "--json", "--quiet")
-    limits = ("--set", "run.checkpoint_every=1", "--set", "run.stop_on_solved=false")
-    first = altlas("train", "basics/sum_loop", "--budget", "768", *limits, *shared)
+    limits = ("--set", "run.checkpoint_every=1", "--set", "sampling.batch_size=32", "--set", "run.stop_on_solved=false")
+    first = altlas("train", "stdin/echo", "--budget", "96", *limits, *shared)
     assert first.code in (0, 3), first.stderr
     checkpoints = sorted((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name.split("_")[1]))
     assert len(checkpoints) == 3
     damage(checkpoints[-1])
-    again = altlas("train", "basics/sum_loop", "--resume", "--budget", "1024", *shared)
+    again = altlas("train", "stdin/echo", "--resume", "--budget", "128", *shared)
     assert again.code in (0, 3), again.stderr
     assert checkpoints[-1].name in (tmp_path / "run" / "training.log").read_text()
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         damage(path)
-    failed = altlas("train", "basics/sum_loop", "--resume", "--budget", "2048", *shared)
+    failed = altlas("train", "stdin/echo", "--resume", "--budget", "256", *shared)
     assert failed.code == 1
     assert failed.result["stop_reason"] == "failed"
     assert "checkpoint" in failed.result["error"]

@@ -41,7 +41,9 @@ def updates_done(run_dir: Path) -> int:
         return 0
 
 
-LONG = ("train", "basics/sum_loop", "--budget", "1000000", "--set", "run.stop_on_solved=false", "--json", "--quiet")
+# Small batches: many update boundaries in little time.
+SMALL = ("--set", "sampling.batch_size=64", "--set", "run.stop_on_solved=false")
+LONG = ("train", "stdin/echo", "--budget", "1000000", *SMALL, "--json", "--quiet")
 
 
 def test_ctrl_c_ends_with_a_checkpoint_and_the_run_goes_on(start_altlas, altlas, tmp_path: Path) -> None:
@@ -56,10 +58,8 @@ def test_ctrl_c_ends_with_a_checkpoint_and_the_run_goes_on(start_altlas, altlas,
     result = json.loads(stdout.splitlines()[-1])
     assert result["stop_reason"] == "requested"
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
-    more = result["programs"] + 512
-    resumed = altlas(
-        "train", "basics/sum_loop", "--resume", "--run-dir", run_dir, "--budget", more, "--json", "--quiet"
-    )
+    more = result["programs"] + 128
+    resumed = altlas("train", "stdin/echo", "--resume", "--run-dir", run_dir, "--budget", more, "--json", "--quiet")
     assert resumed.code in (0, 3), resumed.stderr
     assert resumed.result["programs"] == more
     assert resumed.result["updates"] > result["updates"]
@@ -78,11 +78,11 @@ def test_nothing_outlives_a_killed_command(start_altlas, tmp_path: Path) -> None
 
 @pytest.mark.timeout(200)
 def test_an_evaluator_killed_in_the_middle_changes_nothing(start_altlas, altlas, tmp_path: Path) -> None:
-    arguments = ["train", "basics/add_two_numbers", "--seed", "3", "--budget", "3000", "--json", "--quiet"]
+    arguments = ["train", "basics/add_two_numbers", "--seed", "3", "--budget", "768", *SMALL, "--json", "--quiet"]
     calm = altlas(*arguments, "--run-dir", tmp_path / "calm").result
     run_dir = tmp_path / "run"
-    process = start_altlas([*arguments, "--run-dir", run_dir])
-    for kills in (1, 2):
+    process = start_altlas([*arguments, "--run-dir", run_dir, "--set", "transport.lease_s=2"])
+    for kills in (1, 4):
         wait_for(lambda kills=kills: updates_done(run_dir) >= kills)
         evaluators = [pid for pid, command in children(process.pid).items() if "serve evaluator" in command]
         os.kill(evaluators[0], signal.SIGKILL)
@@ -94,7 +94,7 @@ def test_an_evaluator_killed_in_the_middle_changes_nothing(start_altlas, altlas,
     assert "evaluator" in stderr
 
 
-@pytest.mark.parametrize("role", ["trainer", "generator", "coordinator"])
+@pytest.mark.parametrize("role", ["trainer", "coordinator"])
 def test_a_dead_role_ends_the_run_with_its_name(start_altlas, tmp_path: Path, role: str) -> None:
     run_dir = tmp_path / "run"
     process = start_altlas([*LONG, "--run-dir", run_dir])
@@ -104,17 +104,6 @@ def test_a_dead_role_ends_the_run_with_its_name(start_altlas, tmp_path: Path, ro
     _, stderr = process.communicate(timeout=90)
     assert process.returncode == 1
     assert f"{role} died (killed by SIGKILL)" in stderr
-
-
-def test_a_run_leaves_no_socket_directory_behind(altlas, tmp_path: Path) -> None:
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    done = altlas(
-        *("train", "basics/hello_world", "--budget", "256", "--quiet", "--run-dir", tmp_path / "run"),
-        env={"TMPDIR": str(temporary)},
-    )
-    assert done.code in (0, 3), done.stderr
-    assert [path.name for path in temporary.iterdir() if path.name.startswith("altlas")] == []
 
 
 def test_a_run_that_fails_says_so_in_json(altlas, tmp_path: Path) -> None:

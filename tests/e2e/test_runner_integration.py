@@ -52,25 +52,25 @@ def check_run_directory(run_dir: Path, result: dict) -> None:
 
 @pytest.mark.timeout(200)
 def test_the_same_seed_gives_the_same_weights_with_one_and_three_evaluators(altlas, tmp_path: Path) -> None:
-    shared = ("train", "basics/add_two_numbers", "--seed", "5", "--budget", "2000", "--json", "--quiet")
+    shared = ("train", "basics/add_two_numbers", "--seed", "5", "--budget", "768", "--json", "--quiet")
     hashes = {}
     for evaluators in ("1", "3"):
         done = altlas(*shared, "--evaluators", evaluators, "--run-dir", tmp_path / evaluators)
         assert done.code in (0, 3), done.stderr
         hashes[evaluators] = (done.result["policy_sha256"], done.result["programs"], done.result["best_program"])
     assert hashes["1"] == hashes["3"]
-    other = altlas(*shared[:3], "6", *shared[4:], "--run-dir", tmp_path / "other")
+    other = altlas(*shared[:3], "6", "--budget", "64", "--json", "--quiet", "--run-dir", tmp_path / "other")
     assert other.result["policy_sha256"] != hashes["1"][0]
 
 
 @pytest.mark.timeout(200)
 def test_a_run_stopped_at_half_and_resumed_equals_the_undisturbed_one(altlas, tmp_path: Path) -> None:
-    shared = ("train", "basics/add_two_numbers", "--seed", "7", "--json", "--quiet")
-    whole = altlas(*shared, "--budget", "2048", "--run-dir", tmp_path / "whole").result
-    half = altlas(*shared, "--budget", "1024", "--run-dir", tmp_path / "parts")
+    shared = ("train", "basics/add_two_numbers", "--seed", "7", "--json", "--quiet", "--set", "sampling.batch_size=128")
+    whole = altlas(*shared, "--budget", "768", "--run-dir", tmp_path / "whole").result
+    half = altlas(*shared, "--budget", "384", "--run-dir", tmp_path / "parts")
     assert half.code in (0, 3)
     resumed = altlas(
-        *("train", "basics/add_two_numbers", "--resume", "--budget", "2048", "--json", "--quiet"),
+        *("train", "basics/add_two_numbers", "--resume", "--budget", "768", "--json", "--quiet"),
         *("--run-dir", tmp_path / "parts"),
     ).result
     for field in ("policy_sha256", "programs", "unique_programs", "updates", "best_program", "best_reward"):
@@ -79,17 +79,21 @@ def test_a_run_stopped_at_half_and_resumed_equals_the_undisturbed_one(altlas, tm
 
 def test_without_the_grammar_it_runs_and_spends_its_budget(altlas, tmp_path: Path) -> None:
     done = altlas(
-        *("train", "basics/hello_world", "--set", "sampling.grammar=none", "--budget", "600", "--json", "--quiet"),
+        *("train", "basics/hello_world", "--set", "sampling.grammar=none", "--budget", "300", "--json", "--quiet"),
         *("--run-dir", tmp_path / "run"),
     )
     assert done.code == 3, done.stderr
-    assert (done.result["stop_reason"], done.result["programs"]) == ("budget", 600)
+    assert (done.result["stop_reason"], done.result["programs"]) == ("budget", 300)
 
 
-def test_a_server_of_the_users_own_is_used(altlas, tmp_path: Path, redis_url: str) -> None:
+def test_a_server_of_the_users_own_is_used_and_nothing_is_left_behind(altlas, tmp_path: Path, redis_url: str) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     done = altlas(
-        *("train", "basics/hello_world", "--budget", "300", "--json", "--quiet", "--redis-url", redis_url),
+        *("train", "basics/hello_world", "--budget", "64", "--json", "--quiet", "--redis-url", redis_url),
         *("--run-dir", tmp_path / "run"),
+        env={"TMPDIR": str(temporary)},
     )
     assert done.code in (0, 3), done.stderr
     assert not (tmp_path / "run" / "redis").exists()
+    assert [path.name for path in temporary.iterdir() if path.name.startswith("altlas")] == []

@@ -130,10 +130,10 @@ class _Watch:
         }
         if has_failed:
             return RunResult({**summary, "error": run.error}, EXIT_FAILURE)
-        if progress.verified:
-            return RunResult(summary, EXIT_SOLVED)
         if run.stop_reason == coordinator_pb2.STOP_REASON_REQUESTED:
             return RunResult(summary, EXIT_INTERRUPTED)
+        if progress.verified:
+            return RunResult(summary, EXIT_SOLVED)
         return RunResult(summary, EXIT_UNSOLVED)
 
 
