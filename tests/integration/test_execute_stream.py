@@ -212,7 +212,7 @@ def test_fault_of_the_sandbox_has_no_reward(executor: Executor, task: Task, monk
 
 def test_scorer_runs_equal_and_broken_sources_once(executor: Executor, task: Task) -> None:
     before = sum(executor.counters().programs.values())
-    sources = [b"print(3)", b"print(", b"print(3)", b"print(", b"print(3)"]
+    sources = [b"input(); print(3)", b"print(", b"input(); print(3)", b"print(", b"input(); print(3)"]
     scores = TaskScorer(executor, RewardSection()).score(task, sources)
     assert scores[0] == scores[2] == scores[4]
     assert scores[1] == scores[3]
