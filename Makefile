@@ -14,10 +14,10 @@ MAKEFLAGS += --no-print-directory
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Build .venv with everything; again only when pyproject.toml or constraints.txt change
+setup: $(STAMP) ## Build .venv with everything; again only when what it is made of changes
 	@:
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt hatch_build.py services/evaluator/altlas_evaluator/sandbox/_forkloop.c
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there: install Python 3.11 or newer, or name one with PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); AltLAS needs Python 3.11 or newer: name one with PYTHON=..." >&2; exit 1; }

@@ -8,6 +8,7 @@ AltlasError
  +- SandboxError      the sandbox (never the program in it) failed
  +- ProtocolError     a peer sent what the contract forbids
  +- TransientError    may work when tried again: a peer or Redis is away
+ |   +- OverloadedError    the peer has too much to do: try again later
  +- LearningError     the update cannot go on (a loss that is not finite)
 
 A message says what was wrong, where, and what to do about it.
@@ -44,6 +45,10 @@ class ProtocolError(AltlasError):
 
 class TransientError(AltlasError):
     """A peer or Redis is away for now; the operation may be repeated."""
+
+
+class OverloadedError(TransientError):
+    """The peer has as much waiting as it takes; nothing of the request was begun."""
 
 
 class LearningError(AltlasError):

@@ -26,11 +26,19 @@ LIMITS = Limits(cpu_s=1.0, wall_s=3.0)
 SLEEPER = b"import time\nprint('begun', flush=True)\ntime.sleep(0.5)\nprint(input())"
 
 
-@pytest.fixture(scope="module", params=["namespaces", "landlock"])
+PYTHON_LOOP = "from altlas_evaluator.sandbox import forkloop; forkloop.load_native = lambda: None; "
+
+
+@pytest.fixture(scope="module", params=[("namespaces", "C"), ("landlock", "C"), ("namespaces", "Python")])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    tier: Tier = request.param
-    with Executor(SandboxSection(slots=2), tier=tier) as running:
-        yield running
+    """The fork loop in C is built where there is a compiler, as there is where tests run; both must do the same."""
+    tier, loop = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        if loop == "Python":
+            patch.setattr(supervisor, "_START", PYTHON_LOOP + supervisor._START)
+        with Executor(SandboxSection(slots=2), tier=tier) as running:
+            assert f"fork loop: {loop}" in running.layers
+            yield running
 
 
 def run(executor: Executor, source: bytes | str, *, stdin: bytes = b"", limits: Limits = LIMITS) -> Execution:
@@ -257,6 +265,22 @@ def test_launcher_is_recycled() -> None:
     slot.stop()
 
 
+def test_aborted_program_is_gone_and_the_slot_goes_on(slot: Slot) -> None:
+    endless = Program(source=b"while True: pass")
+    threading.Timer(0.2, slot.abort).start()
+    started = time.monotonic()
+    with pytest.raises(supervisor.AbortedError):
+        slot.run(endless, Limits(cpu_s=2.0, wall_s=4.0))
+    assert time.monotonic() - started < 1.0
+    slot.abort()  # nothing runs: nothing happens
+    assert slot.run(Program(source=b"print(1)"), LIMITS).stdout == b"1\n"
+    assert slot.counters.faults == 0
+    phases = slot.phases
+    assert 0 < phases.fork_s < 0.1
+    assert 0 < phases.run_s < 1
+    assert phases.collect_s > 0
+
+
 def test_many_programs_leave_nothing_behind() -> None:
     sources = [b"print(1)", b"x = (", b"1 / 0", b"import os\nos.fork()", b"raise SystemExit", b"print('a' * 99999)"]
     descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
@@ -432,16 +456,16 @@ def test_auto_takes_the_strongest_tier_that_works() -> None:
     assert choose_tier("auto", allow_unsafe=False) == strongest
 
 
-@pytest.mark.parametrize("data", [b"", b"ALr1", b"x" * records.RESULT_BYTES, b"ALr1" + bytes(records.RESULT_BYTES)])
+@pytest.mark.parametrize("data", [b"", b"ALr2", b"x" * records.RESULT_BYTES, b"ALr2" + bytes(records.RESULT_BYTES)])
 def test_what_is_not_a_record_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a result record"):
         records.unpack_result(data)
 
 
 def test_records_survive_the_way() -> None:
-    request = records.Request(7, 10**9, 2 * 10**9, 1 << 26, 1 << 16)
+    request = records.Request(7, 10**9, 2 * 10**9, 1 << 26, 1 << 16, 64)
     assert records.unpack_request(records.pack_request(request)) == request
-    result = records.Result(7, -1, 3, 1, 2, 3)
+    result = records.Result(7, -1, 3, 1, 2, 3, 4)
     assert records.unpack_result(records.pack_result(result)) == result
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from altlas.config.sections import SandboxSection
-from altlas.core.program import Execution, Limits, Program, ProgramStatus
+from altlas.core.program import LIMIT_NAMES, Execution, Limits, Program, ProgramStatus
 from altlas.errors import ConfigError, SandboxError
 from altlas_evaluator.sandbox.probe import choose_tier
 from altlas_evaluator.sandbox.supervisor import Slot, Tier
@@ -25,7 +25,7 @@ from altlas_evaluator.sandbox.supervisor import Slot, Tier
 LANGUAGES = ("python",)
 MIN_MEMORY_BYTES = 1 << 20
 _CLOSED = "the executor is closed"
-_LIMIT_NAMES = ("cpu_s", "wall_s", "memory_bytes", "output_bytes")
+_UNGRANTED = ("processes", "file_bytes")  # the sandbox has nothing to offer beyond 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ class Executor:
         self.tier = tier or choose_tier(sandbox.tier, allow_unsafe=sandbox.allow_unsafe)
         self.slots = sandbox.slots or len(os.sched_getaffinity(0))
         self.languages = list(LANGUAGES)
-        self.ceiling = Limits(**{name: getattr(sandbox, name) for name in _LIMIT_NAMES})
+        self.ceiling = Limits(**{name: getattr(sandbox, name) for name in LIMIT_NAMES if name not in _UNGRANTED})
         self.default_limits = Limits(
-            **{name: min(getattr(Limits(), name), getattr(self.ceiling, name)) for name in _LIMIT_NAMES}
+            **{name: min(getattr(Limits(), name), getattr(self.ceiling, name)) for name in LIMIT_NAMES}
         )
         self._source_bytes = sandbox.source_bytes
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -141,8 +141,12 @@ class Executor:
         self._check_limits(limits)
 
     def _check_limits(self, limits: Limits) -> None:
-        for name in _LIMIT_NAMES:
+        for name in LIMIT_NAMES:
             value, most = getattr(limits, name), getattr(self.ceiling, name)
+            if name in _UNGRANTED:
+                if value != 0:
+                    raise ConfigError(f"limit {name} = {value} is not to be had: every tier grants 0")
+                continue
             if not math.isfinite(value) or value <= 0:
                 raise ConfigError(f"limit {name} = {value} must be above 0")
             if value > most:

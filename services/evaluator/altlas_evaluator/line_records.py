@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import math
+from dataclasses import replace
 from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -34,6 +35,9 @@ class LimitsRecord(_Strict):
     wall_s: float | None = Field(None, gt=0)
     memory_bytes: int | None = Field(None, gt=0)
     output_bytes: int | None = Field(None, gt=0)
+    open_files: int | None = Field(None, gt=0)
+    processes: int | None = Field(None, ge=0)
+    file_bytes: int | None = Field(None, ge=0)
 
 
 def _decode(text: str | None, encoded: str | None) -> bytes | None:
@@ -96,8 +100,7 @@ class ExecuteRecord(_SourceRecord):
     def limits_within(self, defaults: Limits) -> Limits:
         """Return the limits asked for, the defaults for those left out."""
         given = self.limits.model_dump(exclude_none=True)
-        names = ("cpu_s", "wall_s", "memory_bytes", "output_bytes")
-        return Limits(**{name: given.get(name, getattr(defaults, name)) for name in names})
+        return replace(defaults, **given)
 
 
 _UNION_BRANCHES = ("str", "int", "float")  # pydantic reports one problem for each type that an id may have

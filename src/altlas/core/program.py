@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 class ProgramStatus(enum.StrEnum):
@@ -22,12 +22,21 @@ class ProgramStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one program may use."""
+    """What one program may use.
+
+    `processes` (beside its own) and `file_bytes` (in files that it writes) are 0 in every tier: more is refused.
+    """
 
     cpu_s: float = 1.0
     wall_s: float = 2.0
     memory_bytes: int = 64 << 20
     output_bytes: int = 64 << 10
+    open_files: int = 64
+    processes: int = 0
+    file_bytes: int = 0
+
+
+LIMIT_NAMES = tuple(field.name for field in fields(Limits))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -46,7 +45,7 @@ class Task(_Strict):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     description: str
-    language: Literal["python"] = "python"
+    language: str = Field("python", pattern=r"^[a-z][a-z0-9_+-]*$")
     vocabulary: str = "python"
     reference: str
     budget: int = Field(60_000, ge=1)

@@ -70,6 +70,9 @@ def limits_from_proto(message: common_pb2.Limits, default: Limits) -> Limits:
         wall_s=message.wall_s if message.HasField("wall_s") else default.wall_s,
         memory_bytes=message.memory_bytes if message.HasField("memory_bytes") else default.memory_bytes,
         output_bytes=message.output_bytes if message.HasField("output_bytes") else default.output_bytes,
+        open_files=message.open_files if message.HasField("open_files") else default.open_files,
+        processes=message.processes if message.HasField("processes") else default.processes,
+        file_bytes=message.file_bytes if message.HasField("file_bytes") else default.file_bytes,
     )
 
 
@@ -80,6 +83,9 @@ def limits_to_proto(limits: Limits) -> common_pb2.Limits:
         wall_s=limits.wall_s,
         memory_bytes=limits.memory_bytes,
         output_bytes=limits.output_bytes,
+        open_files=limits.open_files,
+        processes=limits.processes,
+        file_bytes=limits.file_bytes,
     )
 
 

@@ -19,6 +19,7 @@ _CODES: tuple[tuple[type[AltlasError], grpc.StatusCode], ...] = (
     (errors.ProtocolError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.CheckpointError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.LearningError, grpc.StatusCode.ABORTED),
+    (errors.OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.TransientError, grpc.StatusCode.UNAVAILABLE),
     (AltlasError, grpc.StatusCode.INTERNAL),
 )

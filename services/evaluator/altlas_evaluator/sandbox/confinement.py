@@ -143,6 +143,7 @@ def confine_child(confinement: Confinement, request: records.Request) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (request.output_bytes + 1,) * 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (request.open_files,) * 2)
     resource.setrlimit(resource.RLIMIT_AS, (confinement.own_bytes + request.memory_bytes,) * 2)
     if confinement.fork_guard is not None:
         seccomp.install(confinement.fork_guard)

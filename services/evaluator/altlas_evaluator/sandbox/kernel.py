@@ -25,6 +25,9 @@ UNIFIED = {
     "landlock_restrict_self": 446,
 }
 
+# Without Python's at-fork handlers, which reseed `random` and cost time.
+fork = ctypes.PyDLL(None).fork
+
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24

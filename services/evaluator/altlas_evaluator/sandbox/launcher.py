@@ -12,22 +12,18 @@ from __future__ import annotations
 import atexit
 import builtins
 import contextlib
-import ctypes
 import gc
 import json
 import os
-import resource
 import signal
 import sys
-import time
 import types
+from collections.abc import Callable
 from typing import NoReturn
 
-from altlas_evaluator.sandbox import interpreter, kernel, records
-from altlas_evaluator.sandbox.confinement import Confinement, confine, confine_child
+from altlas_evaluator.sandbox import forkloop, interpreter, kernel, pages, records, seccomp
+from altlas_evaluator.sandbox.confinement import Confinement, confine
 
-_fork = ctypes.PyDLL(None).fork  # without Python's at-fork handlers, which reseed `random` and cost time
-_SET_UP_FAILED, _DOES_NOT_COMPILE = 1, 2  # added to the event descriptor by a child
 _ADDR_NO_RANDOMIZE = 0x0040000
 _SHOWN_CHARACTERS = 500
 _PERSONALITY_QUERY = 0xFFFFFFFF
@@ -66,7 +62,7 @@ def _compile(event: int) -> types.CodeType:
     except MemoryError as error:
         _refuse_compile(error)
     except BaseException as error:
-        os.eventfd_write(event, _DOES_NOT_COMPILE)
+        os.eventfd_write(event, forkloop.EVENT_NOT_COMPILED)
         _refuse_compile(error)
 
 
@@ -110,15 +106,15 @@ def _finish(namespace: dict[str, object]) -> int:
 class Launcher:
     """Forks a child per request. Everything that a child needs is made here, before the first fork."""
 
-    def __init__(self, confinement: Confinement) -> None:
+    def __init__(self, confinement: Confinement, native: forkloop.Native | None) -> None:
         self._confinement = confinement
+        self._native = native
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         main_module = types.ModuleType("__main__")
         self._namespace = main_module.__dict__
         self._namespace["__builtins__"] = builtins
         sys.modules["__main__"] = main_module
-        self._awaited = {signal.SIGCHLD}
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
+        signal.pthread_sigmask(signal.SIG_BLOCK, forkloop.AWAITED)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         # Process 1 of a namespace gets from inside only the signals that it handles: without a scope, none.
         if confinement.scope < 0:
@@ -126,70 +122,21 @@ class Launcher:
 
     def serve(self) -> None:
         """Answer requests until the supervisor hangs up."""
-        while data := os.read(records.CONTROL_FD, records.REQUEST_BYTES + 1):
-            result = self.run(records.unpack_request(data))
-            os.write(records.CONTROL_FD, records.pack_result(result))
-            if result.flags & records.LEAVING:
-                return
+        if self._native is None:
+            release, is_child = forkloop.release, forkloop.serve(self._confinement, self._event)
+        else:
+            layers = self._confinement
+            guard = None if layers.fork_guard is None else seccomp.pack(layers.fork_guard)
+            release = self._native.release
+            is_child = self._native.serve(self._event, layers.scope, layers.own_bytes, layers.can_kill, guard)
+        if is_child:
+            self._be_child(release)
 
-    def run(self, request: records.Request) -> records.Result:
-        """Fork a child for the program, wait for its end or limit, and return how it ended."""
-        started_ns = time.monotonic_ns()
-        pid = _fork()
-        if pid == 0:
-            self._be_child(request)
-        if pid < 0:
-            return records.Result(request.sequence, 0, records.SETUP_FAILED, 0, 0, 0)
-        status, usage, flags = self._wait(pid, request, started_ns + request.wall_ns)
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 1:
-            flags |= self._read_event()
-        wall_ns = time.monotonic_ns() - started_ns
-        cpu_ns = round((usage.ru_utime + usage.ru_stime) * 1e9)
-        return records.Result(request.sequence, status, flags, cpu_ns, wall_ns, usage.ru_maxrss * 1024)
-
-    def _read_event(self) -> int:
-        try:
-            value = os.eventfd_read(self._event)
-        except BlockingIOError:
-            return 0
-        return records.NOT_COMPILED if value == _DOES_NOT_COMPILE else records.SETUP_FAILED
-
-    def _wait(self, pid: int, request: records.Request, deadline_ns: int) -> tuple[int, resource.struct_rusage, int]:
-        """Wait for the child or its limits.
-
-        One thread and no children of its own: CPU time never exceeds wall time, so one wait is nearly always enough.
-        """
-        cpu_clock = (~pid << 3) | 2  # the kernel's name for another process's CPU-time clock
-        cpu_left_ns = request.cpu_ns
-        while True:
-            patience_ns = min(deadline_ns - time.monotonic_ns(), cpu_left_ns)
-            if patience_ns <= 0:
-                return self._end(pid)
-            signal.sigtimedwait(self._awaited, patience_ns / 1e9)
-            ended, status, usage = os.wait4(pid, os.WNOHANG)
-            if ended:
-                return status, usage, 0
-            cpu_left_ns = request.cpu_ns - time.clock_gettime_ns(cpu_clock)
-
-    def _end(self, pid: int) -> tuple[int, resource.struct_rusage, int]:
-        if self._confinement.can_kill:
-            os.kill(pid, signal.SIGKILL)
-            _, status, usage = os.wait4(pid, 0)
-            return status, usage, records.TIMED_OUT
-        # Without a signal scope no program may kill, so neither may we: end, and the child dies with its parent.
-        return signal.SIGKILL, resource.getrusage(resource.RUSAGE_CHILDREN), records.TIMED_OUT | records.LEAVING
-
-    def _be_child(self, request: records.Request) -> NoReturn:
+    def _be_child(self, release: Callable[[], None]) -> NoReturn:
         code = 1
         try:
-            try:
-                confine_child(self._confinement, request)
-            except BaseException:
-                os.eventfd_write(self._event, _SET_UP_FAILED)
-                raise
             compiled = _compile(self._event)
-            kernel.syscall("close_range", records.CONTROL_FD, 0xFFFFFFFF, 0)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._awaited)
+            release()
             gc.enable()
             code = _execute(compiled, self._namespace)
             code = _finish(self._namespace) or code
@@ -204,12 +151,16 @@ def main() -> None:
     _take_descriptors(int(control), int(source))
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     gc.disable()
+    native = forkloop.load_native()
     try:
+        if native is not None:
+            pages.use_huge_text(native)
         interpreter.preload()
         confinement = confine(tier)
     except (OSError, ImportError) as error:
         os.write(records.CONTROL_FD, records.FAILED + str(error).encode()[: records.GREETING_BYTES - 1])
         return
-    launcher = Launcher(confinement)
-    os.write(records.CONTROL_FD, records.READY + json.dumps(confinement.layers).encode())
+    launcher = Launcher(confinement, native)
+    layers = confinement.layers | {"fork loop": "C" if native else "Python"}
+    os.write(records.CONTROL_FD, records.READY + json.dumps(layers).encode())
     launcher.serve()

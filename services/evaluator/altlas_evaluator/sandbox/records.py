@@ -22,10 +22,10 @@ NOT_COMPILED = 2  # the source does not compile; no line of it ran
 SETUP_FAILED = 4  # the child could not confine itself; no line of the program ran
 LEAVING = 8  # the launcher ends after this record
 
-_REQUEST = struct.Struct("=4sIQQQQ")
-_RESULT = struct.Struct("=4sIiIQQQ")
-_MAGIC_REQUEST = b"ALq1"
-_MAGIC_RESULT = b"ALr1"
+_REQUEST = struct.Struct("=4sIQQQQQ")
+_RESULT = struct.Struct("=4sIiIQQQQ")
+_MAGIC_REQUEST = b"ALq2"
+_MAGIC_RESULT = b"ALr2"
 REQUEST_BYTES = _REQUEST.size
 RESULT_BYTES = _RESULT.size
 
@@ -38,6 +38,7 @@ class Request(NamedTuple):
     wall_ns: int
     memory_bytes: int
     output_bytes: int
+    open_files: int
 
 
 class Result(NamedTuple):
@@ -48,6 +49,7 @@ class Result(NamedTuple):
     flags: int
     cpu_ns: int
     wall_ns: int
+    fork_ns: int
     peak_memory_bytes: int
 
 

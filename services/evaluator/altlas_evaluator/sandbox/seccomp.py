@@ -132,6 +132,11 @@ def fork_guard(machine: str) -> list[Instruction]:
     return [*program, _statement(RETURN, RET_ALLOW)]
 
 
+def pack(program: list[Instruction]) -> bytes:
+    """Return a filter as the kernel reads it."""
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
 class _FilterProgram(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
@@ -142,5 +147,4 @@ def install(program: list[Instruction]) -> None:
     Raises:
         OSError: the kernel refused it.
     """
-    packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    kernel.syscall("seccomp", SET_MODE_FILTER, 0, ctypes.byref(_FilterProgram(len(program), packed)))
+    kernel.syscall("seccomp", SET_MODE_FILTER, 0, ctypes.byref(_FilterProgram(len(program), pack(program))))

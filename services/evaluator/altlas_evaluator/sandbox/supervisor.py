@@ -15,6 +15,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,12 +76,35 @@ class SlotCounters:
     faults: int = 0
 
 
+class AbortedError(Exception):
+    """The program was killed because nobody wants its result any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Where the seconds of one program went; `collect_s` is all that is neither fork nor run."""
+
+    fork_s: float
+    run_s: float
+    collect_s: float
+
+
 class Slot:
-    """One launcher at a time, and the files and socket that connect us to it."""
+    """One launcher at a time, and the files and socket that connect us to it.
+
+    Attributes:
+        counters: of this slot, over all its launchers.
+        layers: of the launcher, in words.
+        phases: of the last program that was run.
+    """
 
     def __init__(self, *, tier: Tier, recycle_after: int = 10_000) -> None:
         self.counters = SlotCounters()
         self.layers: dict[str, str] = {}
+        self.phases = Phases(0.0, 0.0, 0.0)
+        self._aborting = threading.Lock()
+        self._is_running = False
+        self._is_aborted = False
         self._tier = tier
         self._recycle_after = recycle_after
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,25 +139,57 @@ class Slot:
         self.layers = self._read_greeting()
 
     def run(self, program: Program, limits: Limits) -> Execution:
-        """Run a program, on a second launcher if the first fails; a failure of both has status SANDBOX_ERROR."""
+        """Run a program, on a second launcher if the first fails; a failure of both has status SANDBOX_ERROR.
+
+        Raises:
+            AbortedError: `abort` was called meanwhile.
+        """
+        started = time.perf_counter()
+        with self._aborting:
+            self._is_running, self._is_aborted = True, False
+        try:
+            execution = self._run(program, limits, started)
+        finally:
+            with self._aborting:
+                self._is_running = False
+        if self._is_aborted:
+            self.stop()
+            raise AbortedError
+        return execution
+
+    def abort(self) -> None:
+        """Kill what runs, so that `run` raises AbortedError; nothing where nothing runs. For any thread."""
+        with self._aborting:
+            if self._is_running:
+                self._is_aborted = True
+                self._kill()
+
+    def _run(self, program: Program, limits: Limits, started: float) -> Execution:
         fault = ""
         last: Execution | None = None
         for _ in range(ATTEMPTS):
+            if self._is_aborted:
+                self.stop()
+                raise AbortedError
             try:
                 if self._process is None or self._sequence >= self._recycle_after:
                     self.start()
                 result = self._exchange(program, limits)
             except (OSError, ValueError, SandboxError) as error:
-                self.counters.faults += 1
+                self.counters.faults += not self._is_aborted
                 fault = str(error) or type(error).__name__
                 self.stop()
                 continue
+            run_s = (result.wall_ns - result.fork_ns) / 1e9
             last = read_execution(
                 result,
                 stdout=self._stdout.take(limits.output_bytes + 1),
                 stderr=self._stderr.take(limits.output_bytes + 1),
                 limits=limits,
                 has_read_stdin=not program.stdin or os.lseek(self._input_position, 0, os.SEEK_CUR) > 0,
+            )
+            self.phases = Phases(
+                result.fork_ns / 1e9, run_s, max(0.0, time.perf_counter() - started - result.wall_ns / 1e9)
             )
             if result.flags & records.LEAVING:
                 self.stop()
@@ -144,17 +201,21 @@ class Slot:
 
     def stop(self) -> None:
         """Kill the launcher and all it started, and let go of its files."""
-        process, self._process = self._process, None
-        if process is not None:
-            # A supervisor without the right to signal it has hung up below; the launcher ends by itself.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+        with self._aborting:
+            self._kill()
+            process, self._process = self._process, None
         self._resources.close()
         if process is not None:
             try:
                 process.wait(_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired as error:
                 raise SandboxError(f"launcher {process.pid} does not die; its slot is lost") from error
+
+    def _kill(self) -> None:
+        # A supervisor without the right to signal its launcher hangs up instead, and the launcher ends by itself.
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _memory_file(self, name: str) -> _MemoryFile:
         file = _MemoryFile(name)
@@ -170,7 +231,7 @@ class Slot:
         # would make the hash seed random; the environment holds nothing but what is here.
         interpreter = getattr(sys, "_base_executable", "") or sys.executable
         options = ("-S", "-s", "-P", "-B", "-X", "utf8", "-W", "ignore")
-        environment = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(_PACKAGE_ROOT)}
+        environment = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(_PACKAGE_ROOT), "LD_BIND_NOW": "1"}
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         return subprocess.Popen(
@@ -191,6 +252,7 @@ class Slot:
         except OSError as error:
             greeting = records.FAILED + f"no answer within {START_TIMEOUT_S:g} s: {error}".encode()
         if greeting[:1] == records.READY:
+            self._stdout.take(0)
             self._stderr.take(0)
             layers: dict[str, str] = json.loads(greeting[1:])
             return layers
@@ -215,6 +277,7 @@ class Slot:
             wall_ns=round(limits.wall_s * 1e9),
             memory_bytes=limits.memory_bytes,
             output_bytes=limits.output_bytes,
+            open_files=limits.open_files,
         )
         self._control.settimeout(limits.wall_s + GRACE_S)
         self._control.send(records.pack_request(request))

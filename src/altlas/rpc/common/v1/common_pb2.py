@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!altlas/rpc/common/v1/common.proto\x12\x14\x61ltlas.rpc.common.v1\"\x9e\x01\n\x06Limits\x12\x12\n\x05\x63pu_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06wall_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x03 \x01(\x04H\x02\x88\x01\x01\x12\x19\n\x0coutput_bytes\x18\x04 \x01(\x04H\x03\x88\x01\x01\x42\x08\n\x06_cpu_sB\t\n\x07_wall_sB\x0f\n\r_memory_bytesB\x0f\n\r_output_bytes\"\xa9\x02\n\x05Score\x12\x33\n\x06status\x18\x01 \x01(\x0e\x32#.altlas.rpc.common.v1.ProgramStatus\x12\x0e\n\x06reward\x18\x02 \x01(\x01\x12?\n\ncomponents\x18\x03 \x03(\x0b\x32+.altlas.rpc.common.v1.Score.ComponentsEntry\x12\x14\n\x0c\x63\x61ses_passed\x18\x04 \x01(\r\x12\r\n\x05\x63\x61ses\x18\x05 \x01(\r\x12\x0e\n\x06solved\x18\x06 \x01(\x08\x12\x10\n\x08verified\x18\x07 \x01(\x08\x12\x11\n\tbehaviour\x18\x08 \x01(\x0c\x12\r\n\x05\x65rror\x18\t \x01(\t\x1a\x31\n\x0f\x43omponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"a\n\nTrajectory\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06tokens\x18\x02 \x03(\r\x12\x11\n\tlog_probs\x18\x03 \x03(\x02\x12\x11\n\tentropies\x18\x04 \x03(\x02\x12\x0e\n\x06source\x18\x05 \x01(\t\"\x93\x01\n\x07RunSpec\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\ttask_toml\x18\x02 \x01(\t\x12\x13\n\x0btask_digest\x18\x03 \x01(\t\x12\x11\n\ttask_name\x18\x04 \x01(\t\x12\x17\n\x0fvocabulary_json\x18\x05 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x06 \x01(\t\x12\x0f\n\x07run_dir\x18\x07 \x01(\t*\xa7\x02\n\rProgramStatus\x12\x1e\n\x1aPROGRAM_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11PROGRAM_STATUS_OK\x10\x01\x12\x1f\n\x1bPROGRAM_STATUS_SYNTAX_ERROR\x10\x02\x12 \n\x1cPROGRAM_STATUS_RUNTIME_ERROR\x10\x03\x12\x1a\n\x16PROGRAM_STATUS_TIMEOUT\x10\x04\x12\x1f\n\x1bPROGRAM_STATUS_MEMORY_LIMIT\x10\x05\x12\x1f\n\x1bPROGRAM_STATUS_OUTPUT_LIMIT\x10\x06\x12\x1c\n\x18PROGRAM_STATUS_FORBIDDEN\x10\x07\x12 \n\x1cPROGRAM_STATUS_SANDBOX_ERROR\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!altlas/rpc/common/v1/common.proto\x12\x14\x61ltlas.rpc.common.v1\"\x94\x02\n\x06Limits\x12\x12\n\x05\x63pu_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06wall_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x03 \x01(\x04H\x02\x88\x01\x01\x12\x19\n\x0coutput_bytes\x18\x04 \x01(\x04H\x03\x88\x01\x01\x12\x17\n\nopen_files\x18\x05 \x01(\rH\x04\x88\x01\x01\x12\x16\n\tprocesses\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x17\n\nfile_bytes\x18\x07 \x01(\x04H\x06\x88\x01\x01\x42\x08\n\x06_cpu_sB\t\n\x07_wall_sB\x0f\n\r_memory_bytesB\x0f\n\r_output_bytesB\r\n\x0b_open_filesB\x0c\n\n_processesB\r\n\x0b_file_bytes\"\xa9\x02\n\x05Score\x12\x33\n\x06status\x18\x01 \x01(\x0e\x32#.altlas.rpc.common.v1.ProgramStatus\x12\x0e\n\x06reward\x18\x02 \x01(\x01\x12?\n\ncomponents\x18\x03 \x03(\x0b\x32+.altlas.rpc.common.v1.Score.ComponentsEntry\x12\x14\n\x0c\x63\x61ses_passed\x18\x04 \x01(\r\x12\r\n\x05\x63\x61ses\x18\x05 \x01(\r\x12\x0e\n\x06solved\x18\x06 \x01(\x08\x12\x10\n\x08verified\x18\x07 \x01(\x08\x12\x11\n\tbehaviour\x18\x08 \x01(\x0c\x12\r\n\x05\x65rror\x18\t \x01(\t\x1a\x31\n\x0f\x43omponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"a\n\nTrajectory\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06tokens\x18\x02 \x03(\r\x12\x11\n\tlog_probs\x18\x03 \x03(\x02\x12\x11\n\tentropies\x18\x04 \x03(\x02\x12\x0e\n\x06source\x18\x05 \x01(\t\"\x93\x01\n\x07RunSpec\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\ttask_toml\x18\x02 \x01(\t\x12\x13\n\x0btask_digest\x18\x03 \x01(\t\x12\x11\n\ttask_name\x18\x04 \x01(\t\x12\x17\n\x0fvocabulary_json\x18\x05 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x06 \x01(\t\x12\x0f\n\x07run_dir\x18\x07 \x01(\t*\xa7\x02\n\rProgramStatus\x12\x1e\n\x1aPROGRAM_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11PROGRAM_STATUS_OK\x10\x01\x12\x1f\n\x1bPROGRAM_STATUS_SYNTAX_ERROR\x10\x02\x12 \n\x1cPROGRAM_STATUS_RUNTIME_ERROR\x10\x03\x12\x1a\n\x16PROGRAM_STATUS_TIMEOUT\x10\x04\x12\x1f\n\x1bPROGRAM_STATUS_MEMORY_LIMIT\x10\x05\x12\x1f\n\x1bPROGRAM_STATUS_OUTPUT_LIMIT\x10\x06\x12\x1c\n\x18PROGRAM_STATUS_FORBIDDEN\x10\x07\x12 \n\x1cPROGRAM_STATUS_SANDBOX_ERROR\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +33,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SCORE_COMPONENTSENTRY']._loaded_options = None
   _globals['_SCORE_COMPONENTSENTRY']._serialized_options = b'8\001'
-  _globals['_PROGRAMSTATUS']._serialized_start=770
-  _globals['_PROGRAMSTATUS']._serialized_end=1065
+  _globals['_PROGRAMSTATUS']._serialized_start=888
+  _globals['_PROGRAMSTATUS']._serialized_end=1183
   _globals['_LIMITS']._serialized_start=60
-  _globals['_LIMITS']._serialized_end=218
-  _globals['_SCORE']._serialized_start=221
-  _globals['_SCORE']._serialized_end=518
-  _globals['_SCORE_COMPONENTSENTRY']._serialized_start=469
-  _globals['_SCORE_COMPONENTSENTRY']._serialized_end=518
-  _globals['_TRAJECTORY']._serialized_start=520
-  _globals['_TRAJECTORY']._serialized_end=617
-  _globals['_RUNSPEC']._serialized_start=620
-  _globals['_RUNSPEC']._serialized_end=767
+  _globals['_LIMITS']._serialized_end=336
+  _globals['_SCORE']._serialized_start=339
+  _globals['_SCORE']._serialized_end=636
+  _globals['_SCORE_COMPONENTSENTRY']._serialized_start=587
+  _globals['_SCORE_COMPONENTSENTRY']._serialized_end=636
+  _globals['_TRAJECTORY']._serialized_start=638
+  _globals['_TRAJECTORY']._serialized_end=735
+  _globals['_RUNSPEC']._serialized_start=738
+  _globals['_RUNSPEC']._serialized_end=885
 # @@protoc_insertion_point(module_scope)

@@ -29,16 +29,22 @@ PROGRAM_STATUS_FORBIDDEN: ProgramStatus
 PROGRAM_STATUS_SANDBOX_ERROR: ProgramStatus
 
 class Limits(_message.Message):
-    __slots__ = ("cpu_s", "wall_s", "memory_bytes", "output_bytes")
+    __slots__ = ("cpu_s", "wall_s", "memory_bytes", "output_bytes", "open_files", "processes", "file_bytes")
     CPU_S_FIELD_NUMBER: _ClassVar[int]
     WALL_S_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FILES_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
     cpu_s: float
     wall_s: float
     memory_bytes: int
     output_bytes: int
-    def __init__(self, cpu_s: _Optional[float] = ..., wall_s: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., output_bytes: _Optional[int] = ...) -> None: ...
+    open_files: int
+    processes: int
+    file_bytes: int
+    def __init__(self, cpu_s: _Optional[float] = ..., wall_s: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., output_bytes: _Optional[int] = ..., open_files: _Optional[int] = ..., processes: _Optional[int] = ..., file_bytes: _Optional[int] = ...) -> None: ...
 
 class Score(_message.Message):
     __slots__ = ("status", "reward", "components", "cases_passed", "cases", "solved", "verified", "behaviour", "error")

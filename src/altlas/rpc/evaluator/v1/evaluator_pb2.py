@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from altlas.rpc.common.v1 import common_pb2 as altlas_dot_rpc_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'altlas/rpc/evaluator/v1/evaluator.proto\x12\x17\x61ltlas.rpc.evaluator.v1\x1a!altlas/rpc/common/v1/common.proto\"5\n\x0f\x45valuateRequest\x12\x11\n\ttask_toml\x18\x01 \x01(\t\x12\x0f\n\x07sources\x18\x02 \x03(\x0c\"M\n\x10\x45valuateResponse\x12+\n\x06scores\x18\x01 \x03(\x0b\x32\x1b.altlas.rpc.common.v1.Score\x12\x0c\n\x04tier\x18\x02 \x01(\t\"y\n\x0e\x45xecuteRequest\x12\x39\n\x08programs\x18\x01 \x03(\x0b\x32\'.altlas.rpc.evaluator.v1.ExecuteProgram\x12,\n\x06limits\x18\x02 \x01(\x0b\x32\x1c.altlas.rpc.common.v1.Limits\"A\n\x0e\x45xecuteProgram\x12\x0e\n\x06source\x18\x01 \x01(\x0c\x12\x10\n\x08language\x18\x02 \x01(\t\x12\r\n\x05stdin\x18\x03 \x01(\x0c\"W\n\x0f\x45xecuteResponse\x12\x36\n\nexecutions\x18\x01 \x03(\x0b\x32\".altlas.rpc.evaluator.v1.Execution\x12\x0c\n\x04tier\x18\x02 \x01(\t\"\xc0\x01\n\tExecution\x12\x33\n\x06status\x18\x01 \x01(\x0e\x32#.altlas.rpc.common.v1.ProgramStatus\x12\x0e\n\x06stdout\x18\x02 \x01(\x0c\x12\x0e\n\x06stderr\x18\x03 \x01(\x0c\x12\x16\n\texit_code\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x63pu_s\x18\x05 \x01(\x01\x12\x0e\n\x06wall_s\x18\x06 \x01(\x01\x12\x19\n\x11peak_memory_bytes\x18\x07 \x01(\x04\x42\x0c\n\n_exit_code\"\x18\n\x16GetCapabilitiesRequest\"\x88\x01\n\x17GetCapabilitiesResponse\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\x0e\n\x06layers\x18\x02 \x03(\t\x12\x11\n\tlanguages\x18\x03 \x03(\t\x12\r\n\x05slots\x18\x04 \x01(\r\x12-\n\x07\x63\x65iling\x18\x05 \x01(\x0b\x32\x1c.altlas.rpc.common.v1.Limits\"q\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06update\x18\x03 \x01(\x04\x12\x13\n\x0btask_digest\x18\x04 \x01(\t\x12\x0f\n\x07sources\x18\x05 \x03(\x0c\x12\x14\n\x0c\x66ingerprints\x18\x06 \x03(\x0c\"i\n\tJobResult\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12+\n\x06scores\x18\x03 \x03(\x0b\x32\x1b.altlas.rpc.common.v1.Score\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x32\xc7\x02\n\x10\x45valuatorService\x12_\n\x08\x45valuate\x12(.altlas.rpc.evaluator.v1.EvaluateRequest\x1a).altlas.rpc.evaluator.v1.EvaluateResponse\x12\\\n\x07\x45xecute\x12\'.altlas.rpc.evaluator.v1.ExecuteRequest\x1a(.altlas.rpc.evaluator.v1.ExecuteResponse\x12t\n\x0fGetCapabilities\x12/.altlas.rpc.evaluator.v1.GetCapabilitiesRequest\x1a\x30.altlas.rpc.evaluator.v1.GetCapabilitiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'altlas/rpc/evaluator/v1/evaluator.proto\x12\x17\x61ltlas.rpc.evaluator.v1\x1a!altlas/rpc/common/v1/common.proto\"5\n\x0f\x45valuateRequest\x12\x11\n\ttask_toml\x18\x01 \x01(\t\x12\x0f\n\x07sources\x18\x02 \x03(\x0c\"M\n\x10\x45valuateResponse\x12+\n\x06scores\x18\x01 \x03(\x0b\x32\x1b.altlas.rpc.common.v1.Score\x12\x0c\n\x04tier\x18\x02 \x01(\t\"y\n\x0e\x45xecuteRequest\x12\x39\n\x08programs\x18\x01 \x03(\x0b\x32\'.altlas.rpc.evaluator.v1.ExecuteProgram\x12,\n\x06limits\x18\x02 \x01(\x0b\x32\x1c.altlas.rpc.common.v1.Limits\"A\n\x0e\x45xecuteProgram\x12\x0e\n\x06source\x18\x01 \x01(\x0c\x12\x10\n\x08language\x18\x02 \x01(\t\x12\r\n\x05stdin\x18\x03 \x01(\x0c\"W\n\x0f\x45xecuteResponse\x12\x36\n\nexecutions\x18\x01 \x03(\x0b\x32\".altlas.rpc.evaluator.v1.Execution\x12\x0c\n\x04tier\x18\x02 \x01(\t\"\x8d\x01\n\x14\x45xecuteStreamRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x38\n\x07program\x18\x02 \x01(\x0b\x32\'.altlas.rpc.evaluator.v1.ExecuteProgram\x12,\n\x06limits\x18\x03 \x01(\x0b\x32\x1c.altlas.rpc.common.v1.Limits\"\x89\x01\n\x15\x45xecuteStreamResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04tier\x18\x02 \x01(\t\x12\x37\n\texecution\x18\x03 \x01(\x0b\x32\".altlas.rpc.evaluator.v1.ExecutionH\x00\x12\x0f\n\x05\x65rror\x18\x04 \x01(\tH\x00\x42\t\n\x07outcome\"Y\n\x15\x45valuateStreamRequest\x12\x11\n\ttask_toml\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x13\n\x06source\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x42\t\n\x07_source\"\x7f\n\x16\x45valuateStreamResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04tier\x18\x02 \x01(\t\x12,\n\x05score\x18\x03 \x01(\x0b\x32\x1b.altlas.rpc.common.v1.ScoreH\x00\x12\x0f\n\x05\x65rror\x18\x04 \x01(\tH\x00\x42\t\n\x07outcome\"\xc0\x01\n\tExecution\x12\x33\n\x06status\x18\x01 \x01(\x0e\x32#.altlas.rpc.common.v1.ProgramStatus\x12\x0e\n\x06stdout\x18\x02 \x01(\x0c\x12\x0e\n\x06stderr\x18\x03 \x01(\x0c\x12\x16\n\texit_code\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x63pu_s\x18\x05 \x01(\x01\x12\x0e\n\x06wall_s\x18\x06 \x01(\x01\x12\x19\n\x11peak_memory_bytes\x18\x07 \x01(\x04\x42\x0c\n\n_exit_code\"\x18\n\x16GetCapabilitiesRequest\"\x88\x01\n\x17GetCapabilitiesResponse\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\x0e\n\x06layers\x18\x02 \x03(\t\x12\x11\n\tlanguages\x18\x03 \x03(\t\x12\r\n\x05slots\x18\x04 \x01(\r\x12-\n\x07\x63\x65iling\x18\x05 \x01(\x0b\x32\x1c.altlas.rpc.common.v1.Limits\"q\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06update\x18\x03 \x01(\x04\x12\x13\n\x0btask_digest\x18\x04 \x01(\t\x12\x0f\n\x07sources\x18\x05 \x03(\x0c\x12\x14\n\x0c\x66ingerprints\x18\x06 \x03(\x0c\"i\n\tJobResult\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12+\n\x06scores\x18\x03 \x03(\x0b\x32\x1b.altlas.rpc.common.v1.Score\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x32\xb2\x04\n\x10\x45valuatorService\x12_\n\x08\x45valuate\x12(.altlas.rpc.evaluator.v1.EvaluateRequest\x1a).altlas.rpc.evaluator.v1.EvaluateResponse\x12\\\n\x07\x45xecute\x12\'.altlas.rpc.evaluator.v1.ExecuteRequest\x1a(.altlas.rpc.evaluator.v1.ExecuteResponse\x12r\n\rExecuteStream\x12-.altlas.rpc.evaluator.v1.ExecuteStreamRequest\x1a..altlas.rpc.evaluator.v1.ExecuteStreamResponse(\x01\x30\x01\x12u\n\x0e\x45valuateStream\x12..altlas.rpc.evaluator.v1.EvaluateStreamRequest\x1a/.altlas.rpc.evaluator.v1.EvaluateStreamResponse(\x01\x30\x01\x12t\n\x0fGetCapabilities\x12/.altlas.rpc.evaluator.v1.GetCapabilitiesRequest\x1a\x30.altlas.rpc.evaluator.v1.GetCapabilitiesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,16 +42,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTEPROGRAM']._serialized_end=425
   _globals['_EXECUTERESPONSE']._serialized_start=427
   _globals['_EXECUTERESPONSE']._serialized_end=514
-  _globals['_EXECUTION']._serialized_start=517
-  _globals['_EXECUTION']._serialized_end=709
-  _globals['_GETCAPABILITIESREQUEST']._serialized_start=711
-  _globals['_GETCAPABILITIESREQUEST']._serialized_end=735
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=738
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=874
-  _globals['_JOB']._serialized_start=876
-  _globals['_JOB']._serialized_end=989
-  _globals['_JOBRESULT']._serialized_start=991
-  _globals['_JOBRESULT']._serialized_end=1096
-  _globals['_EVALUATORSERVICE']._serialized_start=1099
-  _globals['_EVALUATORSERVICE']._serialized_end=1426
+  _globals['_EXECUTESTREAMREQUEST']._serialized_start=517
+  _globals['_EXECUTESTREAMREQUEST']._serialized_end=658
+  _globals['_EXECUTESTREAMRESPONSE']._serialized_start=661
+  _globals['_EXECUTESTREAMRESPONSE']._serialized_end=798
+  _globals['_EVALUATESTREAMREQUEST']._serialized_start=800
+  _globals['_EVALUATESTREAMREQUEST']._serialized_end=889
+  _globals['_EVALUATESTREAMRESPONSE']._serialized_start=891
+  _globals['_EVALUATESTREAMRESPONSE']._serialized_end=1018
+  _globals['_EXECUTION']._serialized_start=1021
+  _globals['_EXECUTION']._serialized_end=1213
+  _globals['_GETCAPABILITIESREQUEST']._serialized_start=1215
+  _globals['_GETCAPABILITIESREQUEST']._serialized_end=1239
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=1242
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=1378
+  _globals['_JOB']._serialized_start=1380
+  _globals['_JOB']._serialized_end=1493
+  _globals['_JOBRESULT']._serialized_start=1495
+  _globals['_JOBRESULT']._serialized_end=1600
+  _globals['_EVALUATORSERVICE']._serialized_start=1603
+  _globals['_EVALUATORSERVICE']._serialized_end=2165
 # @@protoc_insertion_point(module_scope)

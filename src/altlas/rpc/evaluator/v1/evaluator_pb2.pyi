@@ -49,6 +49,50 @@ class ExecuteResponse(_message.Message):
     tier: str
     def __init__(self, executions: _Optional[_Iterable[_Union[Execution, _Mapping]]] = ..., tier: _Optional[str] = ...) -> None: ...
 
+class ExecuteStreamRequest(_message.Message):
+    __slots__ = ("index", "program", "limits")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    program: ExecuteProgram
+    limits: _common_pb2.Limits
+    def __init__(self, index: _Optional[int] = ..., program: _Optional[_Union[ExecuteProgram, _Mapping]] = ..., limits: _Optional[_Union[_common_pb2.Limits, _Mapping]] = ...) -> None: ...
+
+class ExecuteStreamResponse(_message.Message):
+    __slots__ = ("index", "tier", "execution", "error")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    tier: str
+    execution: Execution
+    error: str
+    def __init__(self, index: _Optional[int] = ..., tier: _Optional[str] = ..., execution: _Optional[_Union[Execution, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+
+class EvaluateStreamRequest(_message.Message):
+    __slots__ = ("task_toml", "index", "source")
+    TASK_TOML_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    task_toml: str
+    index: int
+    source: bytes
+    def __init__(self, task_toml: _Optional[str] = ..., index: _Optional[int] = ..., source: _Optional[bytes] = ...) -> None: ...
+
+class EvaluateStreamResponse(_message.Message):
+    __slots__ = ("index", "tier", "score", "error")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    tier: str
+    score: _common_pb2.Score
+    error: str
+    def __init__(self, index: _Optional[int] = ..., tier: _Optional[str] = ..., score: _Optional[_Union[_common_pb2.Score, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+
 class Execution(_message.Message):
     __slots__ = ("status", "stdout", "stderr", "exit_code", "cpu_s", "wall_s", "peak_memory_bytes")
     STATUS_FIELD_NUMBER: _ClassVar[int]

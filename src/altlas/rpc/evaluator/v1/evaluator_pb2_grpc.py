@@ -44,6 +44,16 @@ class EvaluatorServiceStub:
                 request_serializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteRequest.SerializeToString,
                 response_deserializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteResponse.FromString,
                 _registered_method=True)
+        self.ExecuteStream = channel.stream_stream(
+                '/altlas.rpc.evaluator.v1.EvaluatorService/ExecuteStream',
+                request_serializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteStreamRequest.SerializeToString,
+                response_deserializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteStreamResponse.FromString,
+                _registered_method=True)
+        self.EvaluateStream = channel.stream_stream(
+                '/altlas.rpc.evaluator.v1.EvaluatorService/EvaluateStream',
+                request_serializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.EvaluateStreamRequest.SerializeToString,
+                response_deserializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.EvaluateStreamResponse.FromString,
+                _registered_method=True)
         self.GetCapabilities = channel.unary_unary(
                 '/altlas.rpc.evaluator.v1.EvaluatorService/GetCapabilities',
                 request_serializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.GetCapabilitiesRequest.SerializeToString,
@@ -68,6 +78,20 @@ class EvaluatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExecuteStream(self, request_iterator, context):
+        """Runs programs as they come and returns each when it has ended, in any order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvaluateStream(self, request_iterator, context):
+        """Scores programs as they come and returns each when it is scored, in any order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetCapabilities(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -86,6 +110,16 @@ def add_EvaluatorServiceServicer_to_server(servicer, server):
                     servicer.Execute,
                     request_deserializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteRequest.FromString,
                     response_serializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteResponse.SerializeToString,
+            ),
+            'ExecuteStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ExecuteStream,
+                    request_deserializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteStreamRequest.FromString,
+                    response_serializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteStreamResponse.SerializeToString,
+            ),
+            'EvaluateStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.EvaluateStream,
+                    request_deserializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.EvaluateStreamRequest.FromString,
+                    response_serializer=altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.EvaluateStreamResponse.SerializeToString,
             ),
             'GetCapabilities': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCapabilities,
@@ -147,6 +181,60 @@ class EvaluatorService:
             '/altlas.rpc.evaluator.v1.EvaluatorService/Execute',
             altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteRequest.SerializeToString,
             altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecuteStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/altlas.rpc.evaluator.v1.EvaluatorService/ExecuteStream',
+            altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteStreamRequest.SerializeToString,
+            altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.ExecuteStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/altlas.rpc.evaluator.v1.EvaluatorService/EvaluateStream',
+            altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.EvaluateStreamRequest.SerializeToString,
+            altlas_dot_rpc_dot_evaluator_dot_v1_dot_evaluator__pb2.EvaluateStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,
