@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from altlas_evaluator.sandbox import interpreter, kernel, landlock, namespaces, privileges, records, seccomp
@@ -78,16 +79,18 @@ def _change_root(identity: _Identity, root: str, libraries: list[str]) -> tuple[
     return how, statm
 
 
-def confine(tier: str) -> Confinement:
+def confine(tier: str, warm_up: Callable[[], None], search_path: Sequence[str]) -> Confinement:
     """Confine this process for good.
 
     Args:
         tier: "namespaces", "landlock", or "unsafe" for resource limits and uid alone.
+        warm_up: called once the uid is the programs' own, before the address space is measured.
+        search_path: directories that the language was imported from, which programs must not see.
 
     Raises:
         OSError: a layer that the tier needs does not work here.
     """
-    root, libraries = interpreter.standard_library(), interpreter.library_directories()
+    root, libraries = interpreter.standard_library(), interpreter.library_directories(search_path)
     readable = [*interpreter.readable_entries(), *libraries]
     identity, layers = _Identity(), {}
     os.chdir(root)
@@ -102,7 +105,8 @@ def confine(tier: str) -> Confinement:
     identity.take()
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     layers |= {"uid": str(os.getuid()), "library": interpreter.reach_library(), "rlimits": "set"}
-    interpreter.warm_up()
+    warm_up()
+    interpreter.settle()
     own_bytes = _address_space_bytes(statm)
     os.close(statm)
     if tier == "unsafe":

@@ -1,4 +1,4 @@
-"""Makes this interpreter the one that programs find: preloaded, the same for each, with nothing of ours in it.
+"""Makes this interpreter the one that programs find: the same for each, with nothing of ours in it.
 
 Part of the launcher: standard library only. Programs see empty arguments and environment, UTF-8, a fixed hash seed, the
 global random generator seeded with 0, and the standard library alone on the path.
@@ -12,39 +12,13 @@ import builtins
 import contextlib
 import gc
 import importlib
-import io
 import os
 import random
 import sys
+from collections.abc import Sequence
 
-# What programs import most; each is cheap to hold. The rest is imported by the program that wants it.
-PRELOADED = (
-    "atexit",
-    "bisect",
-    "collections.abc",
-    "functools",
-    "heapq",
-    "itertools",
-    "json",
-    "math",
-    "operator",
-    "random",
-    "re",
-    "string",
-    "warnings",
-)
 _HIDDEN = ("site-packages", "dist-packages", "test", "idlelib", "ensurepip")
 _THROUGH_CWD = "/proc/self/cwd"
-
-_WARM_UP = (
-    "x = 0\nfor i in range(3):\n    x += i\nprint(x, 'a', [1], end='\\n')\n",
-    "def f(n):\n    return 1 if n < 2 else n * f(n - 1)\nprint(f(5), str(2) + 'b', len('abc'), max(1, 2))\n",
-    "while True:\n    break\nprint(int('3') // 2, f'{1}', {1: 2}, sorted([2, 1]))\n",
-    "print(undefined)\n",
-    "raise ValueError('x')\n",
-    "x = (\n",
-    "  x = 1\n",
-)
 
 
 def standard_library() -> str:
@@ -52,12 +26,16 @@ def standard_library() -> str:
     return os.path.dirname(os.path.realpath(os.__file__))
 
 
-def library_directories() -> list[str]:
-    """Return the directories of the shared libraries in this process, which extension modules may need more of."""
+def library_directories(hidden: Sequence[str] = ()) -> list[str]:
+    """Return the directories of the shared libraries in this process, which extension modules may need more of.
+
+    Args:
+        hidden: directories that hold more than libraries; what lies in them has been loaded and is not needed again.
+    """
     with open("/proc/self/maps", encoding="utf-8") as file:
         paths = {line.split(maxsplit=5)[5].strip() for line in file if ".so" in line and line.count("/")}
     ours = standard_library() + "/"
-    found = {os.path.dirname(path) for path in paths if path.startswith("/")}
+    found = {os.path.dirname(path) for path in paths if path.startswith("/")} - set(hidden)
     return sorted(path for path in found if not ours.startswith(path + "/") and not (path + "/").startswith(ours))
 
 
@@ -72,10 +50,8 @@ def readable_entries() -> list[str]:
     return [f"{root}/{name}" for name in os.listdir(root) if name not in _HIDDEN]
 
 
-def preload() -> None:
-    """Import what programs import most, and forget everything that tells one launcher from another."""
-    for name in PRELOADED:
-        importlib.import_module(name)
+def forget_origin() -> None:
+    """Forget everything that tells one launcher from another, and where it was started from."""
     sys.argv[:] = [""]
     sys.orig_argv[:] = [""]
     os.environ.clear()
@@ -112,17 +88,8 @@ def reach_library() -> str:
     return "through the working directory"
 
 
-def warm_up() -> None:
-    """Run a few programs of ours, so that no program pays for the first compile, print or traceback."""
-    streams = sys.stdout, sys.stderr
-    for _ in range(10):
-        for source in _WARM_UP:
-            sys.stdout = sys.stderr = io.StringIO()
-            try:
-                exec(compile(source.encode(), "<program>", "exec", dont_inherit=True), {"__name__": "__main__"})
-            except Exception as error:
-                sys.excepthook(type(error), error, error.__traceback__)
-    sys.stdout, sys.stderr = streams
+def settle() -> None:
+    """Leave the interpreter as every program will find it: the last thing before the first fork."""
     with contextlib.suppress(ImportError):
         importlib.import_module("altlas_no_such_module")  # fills the finders' directory listings
     for name in [name for name in sys.modules if name.partition(".")[0] == "altlas_evaluator"]:

@@ -9,17 +9,15 @@ Standard library only; nothing of ours that holds tasks, expected outputs or sec
 
 from __future__ import annotations
 
-import atexit
-import builtins
 import contextlib
 import gc
+import importlib
 import json
 import os
 import signal
 import sys
-import types
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from altlas_evaluator.sandbox import forkloop, interpreter, kernel, pages, records, seccomp
 from altlas_evaluator.sandbox.confinement import Confinement, confine
@@ -51,14 +49,15 @@ def _refuse_compile(error: BaseException) -> NoReturn:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     if isinstance(error, SyntaxError) and len(error.text or "") > _SHOWN_CHARACTERS:
         error.text = None
+    error.__cause__ = error.__context__ = None
     sys.excepthook(type(error), error.with_traceback(None), None)
     os._exit(1)
 
 
-def _compile(event: int) -> types.CodeType:
+def _compile(language: Any, event: int) -> object:
     source = os.pread(records.SOURCE_FD, os.fstat(records.SOURCE_FD).st_size, 0)
     try:
-        return compile(source, "<program>", "exec", dont_inherit=True)
+        return language.compile(source)
     except MemoryError as error:
         _refuse_compile(error)
     except BaseException as error:
@@ -66,54 +65,14 @@ def _compile(event: int) -> types.CodeType:
         _refuse_compile(error)
 
 
-def _exit_code(request: SystemExit) -> int:
-    """Return what the interpreter would exit with, after printing what it would print."""
-    if request.code is None:
-        return 0
-    if isinstance(request.code, int):
-        return int(request.code) & 0xFF
-    print(request.code, file=sys.stderr)
-    return 1
-
-
-def _execute(code: types.CodeType, namespace: dict[str, object]) -> int:
-    """Run the program and return its exit code."""
-    try:
-        exec(code, namespace)
-    except SystemExit as request:
-        return _exit_code(request)
-    except BaseException as error:
-        traceback = error.__traceback__.tb_next if error.__traceback__ else None  # without our own frame
-        sys.excepthook(type(error), error.with_traceback(traceback), traceback)
-        return 1
-    return 0
-
-
-def _finish(namespace: dict[str, object]) -> int:
-    """Do what an interpreter does at its end; return 120 as it does when output could not be written."""
-    atexit._run_exitfuncs()
-    namespace.clear()
-    code = 0
-    for stream in {id(item): item for item in (sys.stdout, sys.__stdout__, sys.stderr)}.values():
-        try:
-            if stream is not None:
-                stream.flush()
-        except Exception:
-            code = 120
-    return code
-
-
 class Launcher:
     """Forks a child per request. Everything that a child needs is made here, before the first fork."""
 
-    def __init__(self, confinement: Confinement, native: forkloop.Native | None) -> None:
+    def __init__(self, confinement: Confinement, language: Any, native: forkloop.Native | None) -> None:
         self._confinement = confinement
+        self._language = language
         self._native = native
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        main_module = types.ModuleType("__main__")
-        self._namespace = main_module.__dict__
-        self._namespace["__builtins__"] = builtins
-        sys.modules["__main__"] = main_module
         signal.pthread_sigmask(signal.SIG_BLOCK, forkloop.AWAITED)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         # Process 1 of a namespace gets from inside only the signals that it handles: without a scope, none.
@@ -135,18 +94,20 @@ class Launcher:
     def _be_child(self, release: Callable[[], None]) -> NoReturn:
         code = 1
         try:
-            compiled = _compile(self._event)
+            compiled = _compile(self._language, self._event)
             release()
             gc.enable()
-            code = _execute(compiled, self._namespace)
-            code = _finish(self._namespace) or code
+            code = self._language.run(compiled)
         finally:
             os._exit(code)
 
 
 def main() -> None:
-    """Confine this process and serve. Arguments: tier, control descriptor, source descriptor."""
-    tier, control, source = sys.argv[1:]
+    """Confine this process and serve.
+
+    Arguments: tier, control descriptor, source descriptor, the language's module, directories to import it from.
+    """
+    tier, control, source, module, *search_path = sys.argv[1:]
     _fix_addresses(list(sys.orig_argv))
     _take_descriptors(int(control), int(source))
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -155,12 +116,15 @@ def main() -> None:
     try:
         if native is not None:
             pages.use_huge_text(native)
-        interpreter.preload()
-        confinement = confine(tier)
+        sys.path.extend(search_path)
+        language: Any = importlib.import_module(module)
+        language.prepare()
+        interpreter.forget_origin()
+        confinement = confine(tier, language.warm_up, search_path)
     except (OSError, ImportError) as error:
         os.write(records.CONTROL_FD, records.FAILED + str(error).encode()[: records.GREETING_BYTES - 1])
         return
-    launcher = Launcher(confinement, native)
+    launcher = Launcher(confinement, language, native)
     layers = confinement.layers | {"fork loop": "C" if native else "Python"}
     os.write(records.CONTROL_FD, records.READY + json.dumps(layers).encode())
     launcher.serve()

@@ -23,6 +23,7 @@ from typing import Literal
 
 from altlas.core.program import Execution, Limits, Program, ProgramStatus
 from altlas.errors import SandboxError
+from altlas_evaluator.languages.registry import languages
 from altlas_evaluator.sandbox import records
 from altlas_evaluator.sandbox.verdict import is_unexplained_kill, read_execution
 
@@ -98,7 +99,7 @@ class Slot:
         phases: of the last program that was run.
     """
 
-    def __init__(self, *, tier: Tier, recycle_after: int = 10_000) -> None:
+    def __init__(self, *, tier: Tier, language: str = "python", recycle_after: int = 10_000) -> None:
         self.counters = SlotCounters()
         self.layers: dict[str, str] = {}
         self.phases = Phases(0.0, 0.0, 0.0)
@@ -106,6 +107,7 @@ class Slot:
         self._is_running = False
         self._is_aborted = False
         self._tier = tier
+        self._language = languages()[language]
         self._recycle_after = recycle_after
         self._process: subprocess.Popen[bytes] | None = None
         self._resources = contextlib.ExitStack()
@@ -234,8 +236,9 @@ class Slot:
         environment = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(_PACKAGE_ROOT), "LD_BIND_NOW": "1"}
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+        arguments = (self._tier, str(control), str(source), self._language.module, *self._language.search_path)
         return subprocess.Popen(
-            [interpreter, *options, "-c", _START, self._tier, str(control), str(source)],
+            [interpreter, *options, "-c", _START, *arguments],
             stdin=self._input_position,
             stdout=self._stdout.descriptor,
             stderr=self._stderr.descriptor,
