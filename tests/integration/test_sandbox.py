@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hostile
 import pytest
 
 from altlas.config.sections import SandboxSection
@@ -335,25 +336,15 @@ def run_restricted(prelude: str, tier: str) -> str:
     return done.stdout + done.stderr
 
 
-REFUSE_NAMESPACES = """
-    import errno
-    from altlas_evaluator.sandbox import kernel, seccomp
-    machine = kernel.machine()
-    refuse = [seccomp._refuse(errno.EPERM)]
-    number = {"x86_64": 272, "aarch64": 97}[machine]
-    program = seccomp._head(machine) + seccomp._when_number(number, refuse)
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    seccomp.install([*program, seccomp._statement(seccomp.RETURN, seccomp.RET_ALLOW)])
-"""
 HELD = "ok runtime_error runtime_error timeout hi"
 
 
 def test_landlock_tier_holds_where_namespaces_are_refused() -> None:
-    assert f"landlock {HELD}" in run_restricted(REFUSE_NAMESPACES, "auto")
+    assert f"landlock {HELD}" in run_restricted(hostile.REFUSE_NAMESPACES, "auto")
 
 
 def test_namespaces_tier_says_why_it_does_not_work() -> None:
-    output = run_restricted(REFUSE_NAMESPACES, "namespaces")
+    output = run_restricted(hostile.REFUSE_NAMESPACES, "namespaces")
     assert "SandboxError" in output
     assert "unshare" in output
     assert "allow_unsafe" in output
