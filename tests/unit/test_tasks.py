@@ -195,3 +195,10 @@ def test_a_score_that_calls_a_constant_solved_is_found() -> None:
 def test_a_task_that_names_an_unknown_vocabulary_is_an_error() -> None:
     with pytest.raises(VocabularyError, match="no vocabulary 'pythn'; did you mean 'python'"):
         failures(changed("stdin/echo", vocabulary="pythn"))
+
+
+def test_a_language_that_cannot_be_run_is_one_of_the_problems(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('language = "cobol"\n' + load_task("stdin/echo")[1].replace("description", "descripton", 1))
+    with pytest.raises(TaskError, match=r"description: .*language: 'cobol' is unknown; choose from python, javascript"):
+        load_task(str(path), languages=["python", "javascript"])

@@ -63,7 +63,7 @@ def check(references: Sequence[str], *, config_file: Path | None, overrides: Seq
     try:
         scorer = TaskScorer(executor, config.reward)
         for reference in references or list_tasks():
-            task, _ = load_task(reference)
+            task, _ = load_task(reference, languages=executor.languages)
             findings = check_task(
                 task,
                 vocabulary_text=vocabulary_text,

@@ -20,6 +20,7 @@ from altlas.core.vocabulary import parse_vocabulary
 from altlas.errors import CheckpointError, ConfigError
 from altlas.obs.logs import configure_logging
 from altlas.tasks import load_task, load_vocabulary_text, with_task_defaults
+from altlas_evaluator.languages.registry import languages
 
 EXIT_SOLVED, EXIT_FAILURE, EXIT_UNSOLVED, EXIT_INTERRUPTED = 0, 1, 3, 130
 _RUN_FILE = "run.json"
@@ -82,7 +83,7 @@ def resolve(request: TrainRequest) -> LocalRun:
         raise ConfigError("--resume and --overwrite exclude each other: the one keeps the run, the other deletes it")
     if request.resume and request.run_dir is None:
         raise ConfigError("--resume needs --run-dir DIR: the directory of the run to go on with")
-    task, task_text = load_task(request.task)
+    task, task_text = load_task(request.task, languages=languages())
     if request.resume and request.run_dir is not None:
         run_dir = prepare_run_dir(request.run_dir.absolute(), resume=True, overwrite=False)
         run_id = _read_run_id(run_dir)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from altlas.core.program import Limits
 from altlas.errors import TaskError
@@ -56,22 +57,37 @@ class Task(_Strict):
     cases: tuple[Case, ...] = Field(min_length=1)
     held_out: tuple[Case, ...] = ()
 
+    @field_validator("language")
+    @classmethod
+    def _check_language(cls, language: str, info: ValidationInfo) -> str:
+        known: Collection[str] | None = (info.context or {}).get("languages")
+        if known is not None and language not in known:
+            raise ValueError(f"{language!r} is unknown; choose from {', '.join(known)}")
+        return language
+
     @property
     def program_limits(self) -> Limits:
         """The limits in the sandbox's terms."""
         return Limits(**self.limits.model_dump())
 
 
-def parse_task(text: str, *, where: str) -> Task:
-    """Parse a task file's text; `where` names it in errors.
+def parse_task(text: str, *, where: str, languages: Collection[str] | None = None) -> Task:
+    """Parse a task file's text.
+
+    Args:
+        text: TOML.
+        where: names it in errors.
+        languages: those that programs can be run in; None where that is not known here.
 
     Raises:
         TaskError: not TOML, or a field is missing, unknown or out of range; the message lists every one.
     """
     try:
-        return Task.model_validate(tomllib.loads(text))
+        return Task.model_validate(tomllib.loads(text), context={"languages": languages})
     except tomllib.TOMLDecodeError as error:
         raise TaskError(f"{where}: not valid TOML: {error}") from error
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        lines = [
+            f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
+        ]
         raise TaskError(f"{where}: " + "; ".join(lines)) from error

@@ -6,6 +6,7 @@ A pack is a directory here; a task is a TOML file in it, known as pack/name.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -22,8 +23,12 @@ def list_tasks() -> list[str]:
     return sorted(_built_in())
 
 
-def load_task(reference: str) -> tuple[Task, str]:
-    """Return a task and the TOML text it was parsed from; `reference` is pack/name or the path of a .toml file.
+def load_task(reference: str, *, languages: Collection[str] | None = None) -> tuple[Task, str]:
+    """Return a task and the TOML text it was parsed from.
+
+    Args:
+        reference: pack/name or the path of a .toml file.
+        languages: those that programs can be run in; None where that is not known here.
 
     Raises:
         TaskError: no such task or file, or the file is wrong.
@@ -35,7 +40,7 @@ def load_task(reference: str) -> tuple[Task, str]:
         text = _read_task_file(reference)
     else:
         raise TaskError(f"no task {reference!r}{_suggest(reference)}; `altlas tasks list` shows all of them")
-    return parse_task(text, where=reference), text
+    return parse_task(text, where=reference, languages=languages), text
 
 
 def with_task_defaults(config: Config, task: Task) -> Config:
