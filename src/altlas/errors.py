@@ -48,7 +48,15 @@ class TransientError(AltlasError):
 
 
 class OverloadedError(TransientError):
-    """The peer has as much waiting as it takes; nothing of the request was begun."""
+    """The peer has as much waiting as it takes; nothing of the request was begun.
+
+    Attributes:
+        retry_after_s: when it is worth another try, in seconds, by the peer's own estimate.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class LearningError(AltlasError):

@@ -268,12 +268,13 @@ def test_launcher_is_recycled() -> None:
 
 def test_aborted_program_is_gone_and_the_slot_goes_on(slot: Slot) -> None:
     endless = Program(source=b"while True: pass")
-    threading.Timer(0.2, slot.abort).start()
+    ticket = supervisor.Ticket()
+    threading.Timer(0.2, slot.abort, [ticket]).start()
     started = time.monotonic()
     with pytest.raises(supervisor.AbortedError):
-        slot.run(endless, Limits(cpu_s=2.0, wall_s=4.0))
+        slot.run(endless, Limits(cpu_s=2.0, wall_s=4.0), ticket)
     assert time.monotonic() - started < 1.0
-    slot.abort()  # nothing runs: nothing happens
+    slot.abort(ticket)  # nothing runs under it: nothing happens
     assert slot.run(Program(source=b"print(1)"), LIMITS).stdout == b"1\n"
     assert slot.counters.faults == 0
     phases = slot.phases

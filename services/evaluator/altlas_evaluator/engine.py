@@ -1,7 +1,8 @@
-"""Runs programs in parallel: one thread and one launcher per slot, fed from one queue.
+"""Runs programs in parallel: one thread per slot, one launcher per slot and language, all fed from one bounded queue.
 
 Make the executor before grpc is imported. Invariants: every submitted program gets exactly one execution, in its own
-future; a fault of the sandbox is an execution with status SANDBOX_ERROR, never a program's own failure.
+future, or is cancelled; a fault of the sandbox is an execution with status SANDBOX_ERROR, never a program's own
+failure; no more than `queue_programs` wait.
 """
 
 from __future__ import annotations
@@ -10,38 +11,57 @@ import math
 import os
 import queue
 import threading
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from types import TracebackType
 
 from altlas.config.sections import SandboxSection
 from altlas.core.program import LIMIT_NAMES, Execution, Limits, Program, ProgramStatus
-from altlas.errors import ConfigError, SandboxError
+from altlas.errors import ConfigError, OverloadedError, SandboxError
+from altlas_evaluator.languages.registry import languages
 from altlas_evaluator.sandbox.probe import choose_tier
-from altlas_evaluator.sandbox.supervisor import Slot, Tier
+from altlas_evaluator.sandbox.supervisor import AbortedError, Phases, Slot, Ticket, Tier
 
-LANGUAGES = ("python",)
 MIN_MEMORY_BYTES = 1 << 20
+MIN_OPEN_FILES = 8
 _CLOSED = "the executor is closed"
 _UNGRANTED = ("processes", "file_bytes")  # the sandbox has nothing to offer beyond 0
+_FIRST_GUESS_S = 0.01  # of a program's seconds in a slot, before any was run
+_MAX_RETRY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorCounters:
-    """What an executor has done so far."""
+    """What an executor has done so far, and is doing."""
 
-    programs: Mapping[ProgramStatus, int]
+    programs: Mapping[tuple[ProgramStatus, str], int]
     launcher_restarts: int
     faults: int
+    waiting: int
+    busy: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    program: Program
-    limits: Limits
-    future: Future[Execution]
+class Measured:
+    """Where the seconds of one program went, for metrics."""
+
+    queue_s: float
+    phases: Phases
+
+
+class Submission(Future[Execution]):
+    """The execution to be of a program; `Executor.cancel` ends it early."""
+
+    def __init__(self, program: Program, limits: Limits) -> None:
+        super().__init__()
+        self.program = program
+        self.limits = limits
+        self.ticket = Ticket()
+        self.slot: Slot | None = None
+        self.submitted_at = time.perf_counter()
 
 
 class Executor:
@@ -53,10 +73,11 @@ class Executor:
         slots: programs run at once.
         languages: the languages it runs.
         ceiling: the most that a program may ask for.
+        observer: called in the slot's thread after each program; None observes nothing.
     """
 
     def __init__(self, sandbox: SandboxSection, *, tier: Tier | None = None) -> None:
-        """Start the launchers.
+        """Start the launchers of the first language; those of others start with their first program.
 
         Args:
             sandbox: tier, slots and ceilings.
@@ -67,64 +88,97 @@ class Executor:
         """
         self.tier = tier or choose_tier(sandbox.tier, allow_unsafe=sandbox.allow_unsafe)
         self.slots = sandbox.slots or len(os.sched_getaffinity(0))
-        self.languages = list(LANGUAGES)
+        self.languages = list(languages())
         self.ceiling = Limits(**{name: getattr(sandbox, name) for name in LIMIT_NAMES if name not in _UNGRANTED})
         self.default_limits = Limits(
             **{name: min(getattr(Limits(), name), getattr(self.ceiling, name)) for name in LIMIT_NAMES}
         )
-        self._source_bytes = sandbox.source_bytes
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._statuses: Counter[ProgramStatus] = Counter()
-        self._statuses_lock = threading.Lock()
-        self._slots = [Slot(tier=self.tier, recycle_after=sandbox.recycle_after) for _ in range(self.slots)]
+        self.observer: Callable[[Measured], None] | None = None
+        self._sandbox = sandbox
+        self._tasks: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._state = threading.Condition()  # of everything below
+        self._statuses: Counter[tuple[ProgramStatus, str]] = Counter()
+        self._waiting = 0
+        self._busy = 0
+        self._slot_s = 0.0
+        self._all_slots: list[Slot] = []
         self._is_closed = False
-        self._closing_lock = threading.Lock()
         self._start()
 
     def _start(self) -> None:
-        started: list[Future[None]] = [Future() for _ in self._slots]
+        started: list[Future[list[str]]] = [Future() for _ in range(self.slots)]
         self._threads = [
-            threading.Thread(target=self._serve, args=(slot, future), name=f"slot-{number}", daemon=True)
-            for number, (slot, future) in enumerate(zip(self._slots, started, strict=True))
+            threading.Thread(target=self._serve, args=(future,), name=f"slot-{number}", daemon=True)
+            for number, future in enumerate(started)
         ]
         for thread in self._threads:
             thread.start()
         try:
-            for future in started:
-                future.result()
+            self.layers, *_ = [future.result() for future in started]
         except SandboxError:
             self.close()
             raise
-        self.layers = [f"{name}: {value}" for name, value in self._slots[0].layers.items()]
 
-    def _serve(self, slot: Slot, started: Future[None]) -> None:
-        """Run one slot's programs until told to end. The launcher belongs to this thread and dies with it."""
+    def _make_slot(self, language: str) -> Slot:
+        slot = Slot(tier=self.tier, language=language, recycle_after=self._sandbox.recycle_after)
+        with self._state:
+            self._all_slots.append(slot)
+        return slot
+
+    def _serve(self, started: Future[list[str]]) -> None:
+        """Run one slot's programs until told to end. The launchers belong to this thread and die with it."""
+        by_language: dict[str, Slot] = {}
         try:
-            slot.start()
+            first = by_language[self.languages[0]] = self._make_slot(self.languages[0])
+            first.start()
+            started.set_result([f"{name}: {value}" for name, value in first.layers.items()])
         except BaseException as error:
             started.set_exception(error)
             return
-        started.set_result(None)
         try:
-            while task := self._tasks.get():
-                self._run_one(slot, task)
+            while submission := self._tasks.get():
+                language = submission.program.language
+                if language not in by_language:
+                    by_language[language] = self._make_slot(language)
+                self._run_one(by_language[language], submission)
         finally:
-            slot.stop()
+            for slot in by_language.values():
+                slot.stop()
 
-    def _run_one(self, slot: Slot, task: _Task) -> None:
-        if not task.future.set_running_or_notify_cancel():
-            return
-        if self._is_closed:
-            task.future.set_exception(SandboxError(_CLOSED))
-            return
+    def _run_one(self, slot: Slot, submission: Submission) -> None:
+        with self._state:
+            self._waiting -= 1
+            self._busy += 1
+            self._state.notify_all()
+        started = time.perf_counter()
+        status: ProgramStatus | None = None
         try:
-            execution = slot.run(task.program, task.limits)
+            if submission.set_running_or_notify_cancel():
+                status = self._answer(slot, submission)
+        finally:
+            with self._state:
+                self._busy -= 1
+                if status is not None:
+                    self._statuses[status, submission.program.language] += 1
+                    self._slot_s += time.perf_counter() - started
+        if self.observer is not None and status is not None:
+            self.observer(Measured(started - submission.submitted_at, slot.phases))
+
+    def _answer(self, slot: Slot, submission: Submission) -> ProgramStatus | None:
+        if self._is_closed:
+            submission.set_exception(SandboxError(_CLOSED))
+            return None
+        submission.slot = slot
+        try:
+            execution = slot.run(submission.program, submission.limits, submission.ticket)
+        except AbortedError:
+            submission.set_exception(CancelledError())
+            return None
         except BaseException as error:
-            task.future.set_exception(error)
-            return
-        with self._statuses_lock:
-            self._statuses[execution.status] += 1
-        task.future.set_result(execution)
+            submission.set_exception(error)
+            return None
+        submission.set_result(execution)
+        return execution.status
 
     def check(self, program: Program, limits: Limits) -> None:
         """Check a program against what this executor runs.
@@ -132,11 +186,13 @@ class Executor:
         Raises:
             ConfigError: unknown language, source too large, or a limit above the ceiling or not positive.
         """
-        if program.language not in LANGUAGES:
-            raise ConfigError(f"language {program.language!r} is unknown; this evaluator runs {', '.join(LANGUAGES)}")
-        if len(program.source) > self._source_bytes:
+        if program.language not in self.languages:
+            known = ", ".join(self.languages)
+            raise ConfigError(f"language {program.language!r} is unknown; this evaluator runs {known}")
+        if len(program.source) > self._sandbox.source_bytes:
             raise ConfigError(
-                f"the source has {len(program.source):,} bytes; sandbox.source_bytes allows {self._source_bytes:,}"
+                f"the source has {len(program.source):,} bytes; sandbox.source_bytes allows "
+                f"{self._sandbox.source_bytes:,}"
             )
         self._check_limits(limits)
 
@@ -151,56 +207,100 @@ class Executor:
                 raise ConfigError(f"limit {name} = {value} must be above 0")
             if value > most:
                 raise ConfigError(f"limit {name} = {value:,} is above the ceiling: sandbox.{name} = {most:,}")
-        if limits.memory_bytes < MIN_MEMORY_BYTES:
-            raise ConfigError(f"limit memory_bytes = {limits.memory_bytes} is below the least, {MIN_MEMORY_BYTES}")
+        for name, least in (("memory_bytes", MIN_MEMORY_BYTES), ("open_files", MIN_OPEN_FILES)):
+            if getattr(limits, name) < least:
+                raise ConfigError(f"limit {name} = {getattr(limits, name)} is below the least, {least}")
 
-    def submit(self, program: Program, limits: Limits) -> Future[Execution]:
-        """Put a program in the queue and return its execution to be.
+    def submit(self, program: Program, limits: Limits) -> Submission:
+        """Put a program in the queue and return its execution to be; waits for room in the queue.
 
         Raises:
             ConfigError: see `check`.
             SandboxError: the executor is closed.
         """
         self.check(program, limits)
-        future: Future[Execution] = Future()
-        with self._closing_lock:
-            if self._is_closed:
-                raise SandboxError(_CLOSED)
-            self._tasks.put(_Task(program, limits, future))
-        return future
+        submission = Submission(program, limits)
+        with self._state:
+            self._state.wait_for(lambda: self._waiting < self._sandbox.queue_programs or self._is_closed)
+            self._put([submission])
+        return submission
+
+    def submit_now(self, programs: Sequence[Program], limits: Limits) -> list[Submission]:
+        """Put all programs in the queue, or none: for callers who must not wait.
+
+        Raises:
+            OverloadedError: there is no room for all of them; see `retry_after_s`.
+            ConfigError: see `check`.
+            SandboxError: the executor is closed.
+        """
+        for program in programs:
+            self.check(program, limits)
+        submissions = [Submission(program, limits) for program in programs]
+        with self._state:
+            self.require_room(len(programs))
+            self._put(submissions)
+        return submissions
+
+    def require_room(self, programs: int) -> None:
+        """Raise OverloadedError where the queue has no room for so many programs now."""
+        most = self._sandbox.queue_programs
+        if self._waiting + programs > most:
+            seconds = self.retry_after_s()
+            raise OverloadedError(
+                f"{self._waiting:,} programs wait and sandbox.queue_programs allows {most:,}: no room for {programs:,} "
+                f"more; try again in {seconds:.2f} s",
+                retry_after_s=seconds,
+            )
+
+    def retry_after_s(self) -> float:
+        """Return the seconds in which what waits now will have been run, by the mean so far."""
+        with self._state:
+            done = sum(self._statuses.values())
+            mean_s = self._slot_s / done if done else _FIRST_GUESS_S
+            return min(max(mean_s, self._waiting * mean_s / self.slots), _MAX_RETRY_S)
+
+    def _put(self, submissions: Iterable[Submission]) -> None:
+        if self._is_closed:
+            raise SandboxError(_CLOSED)
+        for submission in submissions:
+            self._waiting += 1
+            self._tasks.put(submission)
+
+    def cancel(self, submissions: Iterable[Submission]) -> None:
+        """Drop what waits and kill what runs; the result of each raises CancelledError unless it has one already."""
+        for submission in submissions:
+            if submission.cancel() or submission.done():
+                continue
+            submission.ticket.is_aborted = True
+            if submission.slot is not None:
+                submission.slot.abort(submission.ticket)
 
     def run(self, programs: Sequence[Program], limits: Limits) -> list[Execution]:
-        """Run programs and return their executions in the same order. Those not begun are dropped on an exception.
+        """Run programs and return their executions in the same order; all are cancelled on an exception.
 
         Raises:
             ConfigError: see `check`; then none is run.
             SandboxError: the executor is closed.
         """
-        for program in programs:
-            self.check(program, limits)
-        futures = [self.submit(program, limits) for program in programs]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+        return Batch(self).run(programs, limits)
 
     def counters(self) -> ExecutorCounters:
         """Return what was done so far."""
-        with self._statuses_lock:
-            statuses = dict(self._statuses)
-        restarts = sum(max(0, slot.counters.starts - 1) for slot in self._slots)
-        return ExecutorCounters(statuses, restarts, sum(slot.counters.faults for slot in self._slots))
+        with self._state:
+            restarts = sum(max(0, slot.counters.starts - 1) for slot in self._all_slots)
+            faults = sum(slot.counters.faults for slot in self._all_slots)
+            return ExecutorCounters(dict(self._statuses), restarts, faults, self._waiting, self._busy)
 
     def launcher_pids(self) -> list[int]:
         """Return the process ids of the launchers that run now."""
-        return [pid for slot in self._slots if (pid := slot.launcher_pid) is not None]
+        with self._state:
+            return [pid for slot in self._all_slots if (pid := slot.launcher_pid) is not None]
 
     def close(self) -> None:
         """Finish the programs that run, fail those that wait, and end the launchers. May be called twice."""
-        with self._closing_lock:
+        with self._state:
             self._is_closed = True
+            self._state.notify_all()
             for _ in self._threads:
                 self._tasks.put(None)
         for thread in self._threads:
@@ -213,3 +313,48 @@ class Executor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Batch:
+    """What one caller runs, cancelled as a whole from any thread."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._lock = threading.Lock()
+        self._submissions: list[Submission] = []
+        self._is_cancelled = False
+
+    def run(self, programs: Sequence[Program], limits: Limits) -> list[Execution]:
+        """Run programs as `Executor.run` does; may be called again.
+
+        Raises:
+            CancelledError: `cancel` was called, before or meanwhile.
+        """
+        for program in programs:
+            self._executor.check(program, limits)
+        submissions: list[Submission] = []
+        try:
+            submissions.extend(self._submit(program, limits) for program in programs)
+            return [submission.result() for submission in submissions]
+        except BaseException:
+            self._executor.cancel(submissions)
+            raise
+        finally:
+            with self._lock:
+                self._submissions.clear()
+
+    def _submit(self, program: Program, limits: Limits) -> Submission:
+        submission = self._executor.submit(program, limits)
+        with self._lock:
+            self._submissions.append(submission)
+            if self._is_cancelled:
+                self._executor.cancel([submission])
+                raise CancelledError
+        return submission
+
+    def cancel(self) -> None:
+        """Drop and kill what this batch runs, and let nothing more of it begin."""
+        with self._lock:
+            self._is_cancelled = True
+            submissions = list(self._submissions)
+        self._executor.cancel(submissions)

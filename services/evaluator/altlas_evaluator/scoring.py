@@ -14,7 +14,7 @@ from altlas.core.program import Execution, Program, ProgramStatus
 from altlas.core.reward import RewardSettings, is_exact, score_executions
 from altlas.core.score import Score
 from altlas.core.task import Case, Task
-from altlas_evaluator.engine import Executor
+from altlas_evaluator.engine import Batch, Executor
 
 _FINAL = (ProgramStatus.SYNTAX_ERROR, ProgramStatus.TIMEOUT)
 
@@ -28,9 +28,9 @@ class ScoredProgram:
 
 
 class TaskScorer:
-    """Scores with one executor and one set of reward settings; a task's own settings go first."""
+    """Scores with one executor, or a batch of it, and one set of reward settings; a task's own settings go first."""
 
-    def __init__(self, executor: Executor, reward: RewardSettings) -> None:
+    def __init__(self, executor: Executor | Batch, reward: RewardSettings) -> None:
         self._executor = executor
         self._reward = reward
 

@@ -10,6 +10,8 @@ from altlas.rpc.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
 from altlas.rpc.server import RoleServer
 from altlas.transport.redis_client import connect_blocking
 from altlas.transport.redis_streams import RedisJobSource
+from altlas_evaluator import metrics
+from altlas_evaluator.canary import Canary
 from altlas_evaluator.engine import Executor
 from altlas_evaluator.servicer import EvaluatorServicer
 from altlas_evaluator.worker import Worker
@@ -29,17 +31,36 @@ async def serve_with(
         listen=listen,
         service_names=[evaluator_pb2.DESCRIPTOR.services_by_name["EvaluatorService"].full_name],
     )
-    servicer = EvaluatorServicer(executor, sandbox=config.sandbox, reward=config.reward)
+    servicer = EvaluatorServicer(executor, reward=config.reward)
     evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server(servicer, server.grpc)
-    serve_metrics(metrics_port, role="evaluator")
-    if not redis_url:
-        await server.start()
-        await server.run()
-        return
+    metrics.watch(executor)
+    canary = Canary(executor)
+    serve_metrics(metrics_port, role="evaluator", not_ready=canary.not_ready)
+    loop = asyncio.get_running_loop()
+
+    def tell_health(is_ready: bool) -> None:
+        asyncio.run_coroutine_threadsafe(server.set_serving(is_ready), loop)
+
+    canary.on_change = tell_health
+    try:
+        await (_serve_and_work(server, canary, executor, redis_url) if redis_url else _serve(server, canary))
+    finally:
+        await asyncio.to_thread(canary.stop)
+        servicer.close()
+
+
+async def _serve(server: RoleServer, canary: Canary) -> None:
+    await server.start()
+    canary.start()
+    await server.run()
+
+
+async def _serve_and_work(server: RoleServer, canary: Canary, executor: Executor, redis_url: str) -> None:
     client = connect_blocking(redis_url)
     source = RedisJobSource(client)
     worker = Worker(source, executor, name=source.worker)
     await server.start()
+    canary.start()
     working = asyncio.ensure_future(asyncio.to_thread(worker.run))
     # A worker that dies takes the process with it: an evaluator that only looks alive is worse than none.
     working.add_done_callback(lambda _: server.stop())

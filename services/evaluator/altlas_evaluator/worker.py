@@ -1,7 +1,8 @@
-"""The evaluator's pull side: take a shard, score it, commit it.
+"""The evaluator's pull side: take shards, score them, commit each when it is done.
 
 Invariants: a job that is taken is committed, given back, or taken over by another worker after its lease; a fault of
-the sandbox gives the job back with the error and never becomes a score.
+the sandbox gives the job back with the error and never becomes a score; no more jobs are in hand than there are slots
+(two at least, so that one is run while another is graded and committed).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from google.protobuf.message import DecodeError
 
@@ -26,6 +27,7 @@ LOGGER = logging.getLogger(__name__)
 _BLOCK_S = 0.5
 _BACKOFF_S = 0.5
 _TICK_S = 0.1
+_MIN_IN_HAND = 2
 
 
 class Worker:
@@ -35,37 +37,77 @@ class Worker:
         self._source = source
         self._executor = executor
         self._name = name
+        self._capacity = max(_MIN_IN_HAND, executor.slots)
         self._gradings: dict[str, Grading] = {}
-        self._in_hand: Sequence[Delivery] = ()
+        self._changed = threading.Condition()  # of what is in hand
+        self._in_hand: dict[int, Delivery] = {}
+        self._crash: BaseException | None = None
         self._stopping = threading.Event()
+        self._has_ended = threading.Event()
 
     def run(self) -> None:
-        """Work until `stop`; the job in hand is finished first. Redis being away is waited for."""
+        """Work until `stop`; the jobs in hand are finished first. Redis being away is waited for.
+
+        Raises:
+            Exception: whatever a job died of that is neither its own fault nor the sandbox's nor Redis's.
+        """
         renewer = threading.Thread(target=self._renew, name="lease-renewer", daemon=True)
         renewer.start()
         away_since: float | None = None
-        while not self._stopping.is_set():
-            try:
-                for delivery in self._source.take(count=1, block_s=_BLOCK_S):
-                    self._work(delivery)
-            except TransientError as error:
-                if away_since is None:
-                    away_since = time.monotonic()
-                    LOGGER.warning("waiting for Redis: %s", error)
-                self._stopping.wait(_BACKOFF_S)
-                continue
-            if away_since is not None:
-                LOGGER.warning("resumed after waiting %.1f s for Redis", time.monotonic() - away_since)
-                away_since = None
+        with ThreadPoolExecutor(self._capacity, thread_name_prefix="job") as pool:
+            while not self._stopping.is_set():
+                try:
+                    self._take(pool)
+                except TransientError as error:
+                    if away_since is None:
+                        away_since = time.monotonic()
+                        LOGGER.warning("waiting for Redis: %s", error)
+                    self._stopping.wait(_BACKOFF_S)
+                    continue
+                if away_since is not None:
+                    LOGGER.warning("resumed after waiting %.1f s for Redis", time.monotonic() - away_since)
+                    away_since = None
+        self._has_ended.set()
         renewer.join()
+        if self._crash is not None:
+            raise self._crash
 
     def stop(self) -> None:
-        """Ask `run` to return after the job in hand."""
+        """Ask `run` to return after the jobs in hand."""
         self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _take(self, pool: ThreadPoolExecutor) -> None:
+        """Take as many jobs as may be in hand beside those that are; wait for one to end where there are none free."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._in_hand) < self._capacity or self._stopping.is_set(), _BLOCK_S)
+            free = self._capacity - len(self._in_hand)
+        if not free or self._stopping.is_set():
+            return
+        for delivery in self._source.take(count=free, block_s=_BLOCK_S):
+            with self._changed:
+                self._in_hand[id(delivery)] = delivery
+            pool.submit(self._work, delivery).add_done_callback(self._end)
+
+    def _end(self, work: Future[None]) -> None:
+        error = work.exception()
+        if isinstance(error, TransientError):
+            LOGGER.warning("a job is left to its lease: %s", error)
+        elif error is not None:
+            self._crash = error
+            self.stop()
 
     def _work(self, delivery: Delivery) -> None:
+        try:
+            self._work_in_hand(delivery)
+        finally:
+            with self._changed:
+                del self._in_hand[id(delivery)]
+                self._changed.notify_all()
+
+    def _work_in_hand(self, delivery: Delivery) -> None:
         started = time.monotonic()
-        self._in_hand = (delivery,)
         try:
             job = evaluator_pb2.Job.FromString(delivery.payload)
             if len(job.sources) != len(job.fingerprints):
@@ -80,10 +122,12 @@ class Worker:
             metrics.JOBS.labels("failed").inc()
             self._source.fail(delivery, f"{self._name}: {type(error).__name__}: {error}")
             return
-        finally:
-            self._in_hand = ()
         result = evaluator_pb2.JobResult(
-            job_id=job.job_id, worker=self._name, scores=scores, seconds=time.monotonic() - started
+            job_id=job.job_id,
+            worker=self._name,
+            scores=scores,
+            seconds=time.monotonic() - started,
+            tier=self._executor.tier,
         )
         by_fingerprint = {key: score.SerializeToString() for key, score in zip(job.fingerprints, scores, strict=True)}
         is_first = self._commit(Commit(delivery=delivery, payload=result.SerializeToString(), scores=by_fingerprint))
@@ -110,9 +154,10 @@ class Worker:
 
     def _renew(self) -> None:
         waited_s = 0.0
-        while not self._stopping.wait(_TICK_S):
+        while not self._has_ended.wait(_TICK_S):
             waited_s += _TICK_S
-            in_hand = self._in_hand
+            with self._changed:
+                in_hand = list(self._in_hand.values())
             if in_hand and waited_s >= min(delivery.lease_s for delivery in in_hand) / 3:
                 waited_s = 0.0
                 try:

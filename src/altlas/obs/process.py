@@ -1,10 +1,12 @@
-"""A process's HTTP face: /metrics for Prometheus and /healthz, which says that the process is up and no more."""
+"""A process's HTTP face: /metrics for Prometheus, /healthz, which says that the process is up and no more, and /readyz,
+which says whether it can do its work.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -22,8 +24,17 @@ class _QuietHandler(WSGIRequestHandler):
         LOGGER.debug(format, *args)
 
 
-def serve_metrics(port: int | None, *, role: str) -> None:
-    """Serve /metrics and /healthz on every interface from a daemon thread; None serves nothing.
+def _always_ready() -> str:
+    return ""
+
+
+def serve_metrics(port: int | None, *, role: str, not_ready: Callable[[], str] = _always_ready) -> None:
+    """Serve /metrics, /healthz and /readyz on every interface from a daemon thread; None serves nothing.
+
+    Args:
+        port: where; 0 is not useful, since nobody learns which port was taken.
+        role: for the metric that tells the build.
+        not_ready: why the process cannot do its work now; empty when it can.
 
     Raises:
         ConfigError: the port is taken.
@@ -37,6 +48,10 @@ def serve_metrics(port: int | None, *, role: str) -> None:
         if environ.get("PATH_INFO") == "/healthz":
             start_response("200 OK", [("Content-Type", "text/plain")])
             return [b"ok\n"]
+        if environ.get("PATH_INFO") == "/readyz":
+            reason = not_ready()
+            start_response("503 Service Unavailable" if reason else "200 OK", [("Content-Type", "text/plain")])
+            return [(reason or "ready").encode() + b"\n"]
         response: Iterable[bytes] = metrics(environ, start_response)
         return response
 

@@ -11,6 +11,7 @@ from altlas import errors
 from altlas.errors import AltlasError, TransientError
 
 ERROR_CLASS_KEY = "altlas-error"
+RETRY_AFTER_KEY = "retry-after-ms"
 
 _CODES: tuple[tuple[type[AltlasError], grpc.StatusCode], ...] = (
     (errors.ConfigError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -31,10 +32,21 @@ def status_code(error: AltlasError) -> grpc.StatusCode:
     return next(code for kind, code in _CODES if isinstance(error, kind))
 
 
+def trailing_metadata(error: AltlasError) -> tuple[tuple[str, str], ...]:
+    """Return what travels beside an error's status and message."""
+    metadata = [(ERROR_CLASS_KEY, type(error).__name__)]
+    if isinstance(error, errors.OverloadedError):
+        metadata.append((RETRY_AFTER_KEY, str(max(1, round(error.retry_after_s * 1000)))))
+    return tuple(metadata)
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> AltlasError:
     """Return the AltlasError that a failed call stands for; `peer` names who was called."""
     names = dict(error.trailing_metadata() or ())
     kind = getattr(errors, str(names.get(ERROR_CLASS_KEY, "")), None)
+    if kind is errors.OverloadedError:
+        seconds = float(names.get(RETRY_AFTER_KEY, 1000)) / 1000
+        return errors.OverloadedError(error.details() or "", retry_after_s=seconds)
     if isinstance(kind, type) and issubclass(kind, AltlasError):
         return kind(error.details() or "")
     text = f"{peer}: {error.code().name}: {error.details()}"

@@ -12,7 +12,7 @@ import grpc.aio
 from prometheus_client import Counter, Histogram
 
 from altlas.errors import AltlasError
-from altlas.rpc.errors import ERROR_CLASS_KEY, status_code
+from altlas.rpc.errors import status_code, trailing_metadata
 
 LOGGER = logging.getLogger(__name__)
 
@@ -51,7 +51,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
-        return handler
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(
+                _guard_unary(handler.stream_unary, method),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+        return grpc.stream_stream_rpc_method_handler(
+            _guard_stream(handler.stream_stream, method),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
 
 
 def _guard_unary(behaviour: Any, method: str) -> Any:
@@ -92,7 +102,7 @@ async def _require_deadline(context: Context, method: str) -> None:
 
 async def _abort(context: Context, error: AltlasError) -> None:
     LOGGER.info("call refused: %s: %s", type(error).__name__, error)
-    await context.abort(status_code(error), str(error), trailing_metadata=((ERROR_CLASS_KEY, type(error).__name__),))
+    await context.abort(status_code(error), str(error), trailing_metadata=trailing_metadata(error))
 
 
 def _observe(method: str, context: Context, started: float) -> None:

@@ -77,6 +77,12 @@ class RoleServer:
         await self.grpc.stop(grace=DRAIN_S)
         LOGGER.info("%s has drained", self.role)
 
+    async def set_serving(self, is_serving: bool) -> None:
+        """Tells the health service whether the role can do its work; ignored once it drains."""
+        if not self._stopping.is_set():
+            states = health_pb2.HealthCheckResponse
+            await self._set_health(states.SERVING if is_serving else states.NOT_SERVING)
+
     def stop(self) -> None:
         """Asks `run` to drain and return."""
         self._stopping.set()

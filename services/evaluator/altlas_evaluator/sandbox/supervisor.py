@@ -77,6 +77,13 @@ class SlotCounters:
     faults: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """Names one run of a program, so that exactly that one can be aborted from another thread."""
+
+    is_aborted: bool = False
+
+
 class AbortedError(Exception):
     """The program was killed because nobody wants its result any more."""
 
@@ -104,8 +111,7 @@ class Slot:
         self.layers: dict[str, str] = {}
         self.phases = Phases(0.0, 0.0, 0.0)
         self._aborting = threading.Lock()
-        self._is_running = False
-        self._is_aborted = False
+        self._ticket: Ticket | None = None
         self._tier = tier
         self._language = languages()[language]
         self._recycle_after = recycle_after
@@ -140,37 +146,38 @@ class Slot:
             os.close(source)
         self.layers = self._read_greeting()
 
-    def run(self, program: Program, limits: Limits) -> Execution:
+    def run(self, program: Program, limits: Limits, ticket: Ticket | None = None) -> Execution:
         """Run a program, on a second launcher if the first fails; a failure of both has status SANDBOX_ERROR.
 
         Raises:
-            AbortedError: `abort` was called meanwhile.
+            AbortedError: `abort` was called with this ticket, before or meanwhile.
         """
         started = time.perf_counter()
+        ticket = ticket or Ticket()
         with self._aborting:
-            self._is_running, self._is_aborted = True, False
+            self._ticket = ticket
         try:
-            execution = self._run(program, limits, started)
+            execution = self._run(program, limits, ticket, started)
         finally:
             with self._aborting:
-                self._is_running = False
-        if self._is_aborted:
+                self._ticket = None
+        if ticket.is_aborted:
             self.stop()
             raise AbortedError
         return execution
 
-    def abort(self) -> None:
-        """Kill what runs, so that `run` raises AbortedError; nothing where nothing runs. For any thread."""
+    def abort(self, ticket: Ticket) -> None:
+        """Kill the run that was given this ticket, now or when it comes. For any thread."""
         with self._aborting:
-            if self._is_running:
-                self._is_aborted = True
+            ticket.is_aborted = True
+            if self._ticket is ticket:
                 self._kill()
 
-    def _run(self, program: Program, limits: Limits, started: float) -> Execution:
+    def _run(self, program: Program, limits: Limits, ticket: Ticket, started: float) -> Execution:
         fault = ""
         last: Execution | None = None
         for _ in range(ATTEMPTS):
-            if self._is_aborted:
+            if ticket.is_aborted:
                 self.stop()
                 raise AbortedError
             try:
@@ -178,7 +185,7 @@ class Slot:
                     self.start()
                 result = self._exchange(program, limits)
             except (OSError, ValueError, SandboxError) as error:
-                self.counters.faults += not self._is_aborted
+                self.counters.faults += not ticket.is_aborted
                 fault = str(error) or type(error).__name__
                 self.stop()
                 continue

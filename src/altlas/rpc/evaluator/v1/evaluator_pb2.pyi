@@ -146,13 +146,15 @@ class Job(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., run_id: _Optional[str] = ..., update: _Optional[int] = ..., task_digest: _Optional[str] = ..., sources: _Optional[_Iterable[bytes]] = ..., fingerprints: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class JobResult(_message.Message):
-    __slots__ = ("job_id", "worker", "scores", "seconds")
+    __slots__ = ("job_id", "worker", "scores", "seconds", "tier")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     worker: str
     scores: _containers.RepeatedCompositeFieldContainer[_common_pb2.Score]
     seconds: float
-    def __init__(self, job_id: _Optional[str] = ..., worker: _Optional[str] = ..., scores: _Optional[_Iterable[_Union[_common_pb2.Score, _Mapping]]] = ..., seconds: _Optional[float] = ...) -> None: ...
+    tier: str
+    def __init__(self, job_id: _Optional[str] = ..., worker: _Optional[str] = ..., scores: _Optional[_Iterable[_Union[_common_pb2.Score, _Mapping]]] = ..., seconds: _Optional[float] = ..., tier: _Optional[str] = ...) -> None: ...
