@@ -202,7 +202,7 @@ def test_score_adds_the_grade(executor: Executor, task: Task) -> None:
 
 def test_fault_of_the_sandbox_has_no_reward(executor: Executor, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = Execution(status=ProgramStatus.SANDBOX_ERROR, stderr=b"the launcher died")
-    monkeypatch.setattr(Slot, "run", lambda *_: fault)
+    monkeypatch.setattr(Slot, "run_cases", lambda *_: [fault])
     (answer,) = score(executor, task, {"id": 1, "source": "print(3)"})
     assert (answer["status"], answer["reward"]) == ("sandbox_error", None)
     assert "the launcher died" in answer["error"]

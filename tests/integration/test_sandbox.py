@@ -448,17 +448,27 @@ def test_auto_takes_the_strongest_tier_that_works() -> None:
     assert choose_tier("auto", allow_unsafe=False) == strongest
 
 
-@pytest.mark.parametrize("data", [b"", b"ALr2", b"x" * records.RESULT_BYTES, b"ALr2" + bytes(records.RESULT_BYTES)])
+RESULT = records.Result(7, -1, 3, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("data", [b"", b"ALr3", b"x" * records.RESULT_BYTES, b"ALr3" + bytes(records.RESULT_BYTES)])
 def test_what_is_not_a_record_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a result record"):
         records.unpack_result(data)
 
 
+def test_a_packet_holds_as_many_records_as_were_asked_for_at_most() -> None:
+    packet = records.pack_result(RESULT) * 3
+    assert records.unpack_results(packet, 3) == [RESULT] * 3
+    for data in (b"", packet, packet[:-1]):
+        with pytest.raises(ValueError, match="not a packet of 1 to 2 results"):
+            records.unpack_results(data, 2)
+
+
 def test_records_survive_the_way() -> None:
-    request = records.Request(7, 10**9, 2 * 10**9, 1 << 26, 1 << 16, 64)
+    request = records.Request(7, 10**9, 2 * 10**9, 1 << 26, 1 << 16, 64, 16, 1)
     assert records.unpack_request(records.pack_request(request)) == request
-    result = records.Result(7, -1, 3, 1, 2, 3, 4)
-    assert records.unpack_result(records.pack_result(result)) == result
+    assert records.unpack_result(records.pack_result(RESULT)) == RESULT
 
 
 def test_machine_is_known() -> None:

@@ -32,9 +32,9 @@ class CountingExecutor:
         self._executor = executor
         self.ran: list[bytes] = []
 
-    def run(self, programs: Sequence[Program], limits: Limits) -> list[Execution]:
-        self.ran += [program.source for program in programs]
-        return self._executor.run(programs, limits)
+    def run_cases(self, programs: Sequence[Program], inputs: Sequence[bytes], limits: Limits) -> list[list[Execution]]:
+        self.ran += [program.source for program in programs for _ in inputs]
+        return self._executor.run_cases(programs, inputs, limits)
 
 
 @pytest.fixture(scope="module")

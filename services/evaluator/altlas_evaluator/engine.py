@@ -23,7 +23,8 @@ from altlas.core.program import LIMIT_NAMES, Execution, Limits, Program, Program
 from altlas.errors import ConfigError, OverloadedError, SandboxError
 from altlas_evaluator.languages.registry import languages
 from altlas_evaluator.sandbox.probe import choose_tier
-from altlas_evaluator.sandbox.supervisor import AbortedError, Phases, Slot, Ticket, Tier
+from altlas_evaluator.sandbox.supervisor import AbortedError, Phases, Slot, Tier
+from altlas_evaluator.submission import Answer, AnySubmission, CasesSubmission, Submission, Work
 
 MIN_MEMORY_BYTES = 1 << 20
 MIN_OPEN_FILES = 8
@@ -50,18 +51,6 @@ class Measured:
 
     queue_s: float
     phases: Phases
-
-
-class Submission(Future[Execution]):
-    """The execution to be of a program; `Executor.cancel` ends it early."""
-
-    def __init__(self, program: Program, limits: Limits) -> None:
-        super().__init__()
-        self.program = program
-        self.limits = limits
-        self.ticket = Ticket()
-        self.slot: Slot | None = None
-        self.submitted_at = time.perf_counter()
 
 
 class Executor:
@@ -95,7 +84,7 @@ class Executor:
         )
         self.observer: Callable[[Measured], None] | None = None
         self._sandbox = sandbox
-        self._tasks: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[AnySubmission | None] = queue.SimpleQueue()
         self._state = threading.Condition()  # of everything below
         self._statuses: Counter[tuple[ProgramStatus, str]] = Counter()
         self._waiting = 0
@@ -120,7 +109,13 @@ class Executor:
             raise
 
     def _make_slot(self, language: str) -> Slot:
-        slot = Slot(tier=self.tier, language=language, recycle_after=self._sandbox.recycle_after)
+        sandbox = self._sandbox
+        slot = Slot(
+            tier=self.tier,
+            language=language,
+            recycle_after=sandbox.recycle_after,
+            is_shared=sandbox.cases == "shared",
+        )
         with self._state:
             self._all_slots.append(slot)
         return slot
@@ -145,40 +140,40 @@ class Executor:
             for slot in by_language.values():
                 slot.stop()
 
-    def _run_one(self, slot: Slot, submission: Submission) -> None:
+    def _run_one(self, slot: Slot, submission: AnySubmission) -> None:
         with self._state:
             self._waiting -= 1
             self._busy += 1
             self._state.notify_all()
         started = time.perf_counter()
-        status: ProgramStatus | None = None
+        executions: list[Execution] = []
         try:
             if submission.set_running_or_notify_cancel():
-                status = self._answer(slot, submission)
+                executions = self._answer(slot, submission)
         finally:
             with self._state:
                 self._busy -= 1
-                if status is not None:
-                    self._statuses[status, submission.program.language] += 1
-                    self._slot_s += time.perf_counter() - started
-        if self.observer is not None and status is not None:
+                for execution in executions:
+                    self._statuses[execution.status, submission.program.language] += 1
+                self._slot_s += time.perf_counter() - started if executions else 0.0
+        if self.observer is not None and executions:
             self.observer(Measured(started - submission.submitted_at, slot.phases))
 
-    def _answer(self, slot: Slot, submission: Submission) -> ProgramStatus | None:
+    def _answer(self, slot: Slot, submission: AnySubmission) -> list[Execution]:
         if self._is_closed:
             submission.set_exception(SandboxError(_CLOSED))
-            return None
+            return []
         submission.slot = slot
         try:
-            execution = slot.run(submission.program, submission.limits, submission.ticket)
+            executions = slot.run_cases(submission.program, submission.inputs, submission.limits, submission.ticket)
         except AbortedError:
             submission.set_exception(CancelledError())
-            return None
+            return []
         except BaseException as error:
             submission.set_exception(error)
-            return None
-        submission.set_result(execution)
-        return execution.status
+            return []
+        submission.answer(executions)
+        return executions
 
     def check(self, program: Program, limits: Limits) -> None:
         """Check a program against what this executor runs.
@@ -220,10 +215,20 @@ class Executor:
         """
         self.check(program, limits)
         submission = Submission(program, limits)
+        self._put_when_there_is_room(submission)
+        return submission
+
+    def submit_cases(self, program: Program, inputs: Sequence[bytes], limits: Limits) -> CasesSubmission:
+        """Put a program in the queue to be run once per input, as `submit` does; its own input is left aside."""
+        self.check(program, limits)
+        submission = CasesSubmission(program, inputs, limits)
+        self._put_when_there_is_room(submission)
+        return submission
+
+    def _put_when_there_is_room(self, submission: AnySubmission) -> None:
         with self._state:
             self._state.wait_for(lambda: self._waiting < self._sandbox.queue_programs or self._is_closed)
             self._put([submission])
-        return submission
 
     def submit_now(self, programs: Sequence[Program], limits: Limits) -> list[Submission]:
         """Put all programs in the queue, or none: for callers who must not wait.
@@ -259,14 +264,14 @@ class Executor:
             mean_s = self._slot_s / done if done else _FIRST_GUESS_S
             return min(max(mean_s, self._waiting * mean_s / self.slots), _MAX_RETRY_S)
 
-    def _put(self, submissions: Iterable[Submission]) -> None:
+    def _put(self, submissions: Iterable[AnySubmission]) -> None:
         if self._is_closed:
             raise SandboxError(_CLOSED)
         for submission in submissions:
             self._waiting += 1
             self._tasks.put(submission)
 
-    def cancel(self, submissions: Iterable[Submission]) -> None:
+    def cancel(self, submissions: Iterable[AnySubmission]) -> None:
         """Drop what waits and kill what runs; the result of each raises CancelledError unless it has one already."""
         for submission in submissions:
             if submission.cancel() or submission.done():
@@ -283,6 +288,10 @@ class Executor:
             SandboxError: the executor is closed.
         """
         return Batch(self).run(programs, limits)
+
+    def run_cases(self, programs: Sequence[Program], inputs: Sequence[bytes], limits: Limits) -> list[list[Execution]]:
+        """Run each program once per input and return its executions, as `run` does."""
+        return Batch(self).run_cases(programs, inputs, limits)
 
     def counters(self) -> ExecutorCounters:
         """Return what was done so far."""
@@ -321,7 +330,7 @@ class Batch:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._lock = threading.Lock()
-        self._submissions: list[Submission] = []
+        self._submissions: list[AnySubmission] = []
         self._is_cancelled = False
 
     def run(self, programs: Sequence[Program], limits: Limits) -> list[Execution]:
@@ -330,11 +339,26 @@ class Batch:
         Raises:
             CancelledError: `cancel` was called, before or meanwhile.
         """
+        submit = self._executor.submit
+        return self._run_all(programs, limits, lambda program: submit(program, limits))
+
+    def run_cases(self, programs: Sequence[Program], inputs: Sequence[bytes], limits: Limits) -> list[list[Execution]]:
+        """Run programs as `Executor.run_cases` does; raises as `run` does."""
+        if not inputs:
+            return [[] for _ in programs]
+        submit = self._executor.submit_cases
+        return self._run_all(programs, limits, lambda program: submit(program, inputs, limits))
+
+    def _run_all(
+        self, programs: Sequence[Program], limits: Limits, submit: Callable[[Program], Work[Answer]]
+    ) -> list[Answer]:
         for program in programs:
             self._executor.check(program, limits)
-        submissions: list[Submission] = []
+        submissions: list[Work[Answer]] = []
         try:
-            submissions.extend(self._submit(program, limits) for program in programs)
+            for program in programs:
+                submissions.append(submission := submit(program))
+                self._keep(submission)
             return [submission.result() for submission in submissions]
         except BaseException:
             self._executor.cancel(submissions)
@@ -343,14 +367,11 @@ class Batch:
             with self._lock:
                 self._submissions.clear()
 
-    def _submit(self, program: Program, limits: Limits) -> Submission:
-        submission = self._executor.submit(program, limits)
+    def _keep(self, submission: AnySubmission) -> None:
         with self._lock:
             self._submissions.append(submission)
             if self._is_cancelled:
-                self._executor.cancel([submission])
                 raise CancelledError
-        return submission
 
     def cancel(self) -> None:
         """Drop and kill what this batch runs, and let nothing more of it begin."""

@@ -2,7 +2,8 @@
 
 Some programs are run on the first case only, and what they did there counts for all: one that does not compile or that
 left its input unread would do the same on every other; one that does not end, common early in training, would cost its
-whole limit each time. Held-out cases are run for solved programs only.
+whole limit each time. The rest of a program's cases are run together, compiled once. Held-out cases are run for solved
+programs only.
 """
 
 from __future__ import annotations
@@ -76,10 +77,6 @@ class TaskScorer:
         return executions
 
     def _run_all(self, task: Task, sources: Sequence[bytes], cases: Sequence[Case]) -> dict[bytes, list[Execution]]:
-        programs = [
-            Program(source=source, language=task.language, stdin=case.stdin.encode())
-            for source in sources
-            for case in cases
-        ]
-        results = iter(self._executor.run(programs, task.program_limits))
-        return {source: [next(results) for _ in cases] for source in sources}
+        programs = [Program(source=source, language=task.language) for source in sources]
+        inputs = [case.stdin.encode() for case in cases]
+        return dict(zip(sources, self._executor.run_cases(programs, inputs, task.program_limits), strict=True))

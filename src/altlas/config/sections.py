@@ -112,6 +112,11 @@ class SandboxSection(Section):
     memory_bytes: int = Field(256 << 20, ge=16 << 20, le=1 << 40, description="Address space per program.")
     output_bytes: int = Field(1 << 20, ge=1, le=1 << 30, description="Bytes of stdout and of stderr per program.")
     open_files: int = Field(64, ge=8, le=1024, description="Open descriptors per program.")
+    cases: Literal["isolated", "shared"] = Field(
+        "isolated",
+        description="A process for each of a task's cases, or one for all of a program's, which then see what those "
+        "before them left behind.",
+    )
     queue_programs: int = Field(20_000, ge=1, description="Programs that may wait for a slot; more are refused.")
     source_bytes: int = Field(1 << 20, ge=1, le=1 << 26, description="Longest source; longer ones are refused.")
     recycle_after: int = Field(10_000, ge=1, description="A launcher is replaced after this many programs.")

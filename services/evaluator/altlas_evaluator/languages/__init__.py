@@ -10,6 +10,10 @@ afterwards. It has four functions; each launcher calls the first two once, each 
 - `run(compiled) -> int`: run it against descriptors 0, 1 and 2, write what went wrong to stderr, flush, and return the
   exit code. A last line of stderr that begins with MemoryError tells that the memory limit was met.
 
+A language may have a fifth, which lets a task's cases share a process where `sandbox.cases = shared` asks for that:
+
+- `reset()`: called before each case in the process; names, streams on 0, 1 and 2 and the like are to be fresh after it.
+
 Others are added by an entry point of the group `altlas.languages`, whose name is the language's and whose value is such
 a module. This package is part of the launcher, but for `registry`: standard library only.
 """

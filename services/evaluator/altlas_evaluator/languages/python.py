@@ -9,6 +9,7 @@ import atexit
 import builtins
 import importlib
 import io
+import random
 import sys
 import types
 
@@ -59,6 +60,25 @@ def warm_up() -> None:
     sys.stdout, sys.stderr = streams
     _main.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = _main
+
+
+def reset() -> None:
+    """Make ready for another case of the program in this process: names, streams and random numbers are fresh."""
+    global _main
+    _main = types.ModuleType("__main__")
+    _main.__dict__["__builtins__"] = builtins
+    sys.modules["__main__"] = _main
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = open(  # noqa: SIM115
+            number,
+            "r" if number == 0 else "w",
+            encoding="utf-8",
+            errors="surrogateescape" if number < 2 else "backslashreplace",
+            closefd=False,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    random.seed(0)
 
 
 def compile(source: bytes) -> types.CodeType:

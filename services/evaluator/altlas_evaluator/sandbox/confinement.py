@@ -137,17 +137,39 @@ def _install_filter(layers: dict[str, str], own_bytes: int, scope: int) -> Confi
 def confine_child(confinement: Confinement, request: records.Request) -> None:
     """Put a program's own layers and limits on this process, a fresh child.
 
+    A child that is to fork for its cases has `forbid_processes` before it, or its children, run the program.
+
     Raises:
         OSError: a layer did not work; the program must not run.
+    """
+    separate(confinement)
+    parts = 1 if request.cases == 1 else request.cases if request.is_shared else 2
+    cpu_s = (request.cpu_ns // 1_000_000_000 + _CPU_GRACE_S) * parts
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (request.output_bytes + 1,) * 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (request.open_files,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (confinement.own_bytes + request.memory_bytes,) * 2)
+    if request.cases == 1 or request.is_shared:
+        forbid_processes(confinement)
+
+
+def separate(confinement: Confinement) -> None:
+    """Make this process one that dies with its parent and cannot signal it.
+
+    Raises:
+        OSError: the kernel refused it.
     """
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if confinement.scope >= 0:
         landlock.restrict_self(confinement.scope)
-    cpu_s = request.cpu_ns // 1_000_000_000 + _CPU_GRACE_S
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+
+
+def forbid_processes(confinement: Confinement) -> None:
+    """Let this process make no others.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (request.output_bytes + 1,) * 2)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (request.open_files,) * 2)
-    resource.setrlimit(resource.RLIMIT_AS, (confinement.own_bytes + request.memory_bytes,) * 2)
     if confinement.fork_guard is not None:
         seccomp.install(confinement.fork_guard)

@@ -16,10 +16,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from typing import Any, NoReturn
 
-from altlas_evaluator.sandbox import forkloop, interpreter, kernel, pages, records, seccomp
+from altlas_evaluator.sandbox import forkloop, interpreter, kernel, pages, records
 from altlas_evaluator.sandbox.confinement import Confinement, confine
 
 _ADDR_NO_RANDOMIZE = 0x0040000
@@ -68,11 +67,14 @@ def _compile(language: Any, event: int) -> object:
 class Launcher:
     """Forks a child per request. Everything that a child needs is made here, before the first fork."""
 
-    def __init__(self, confinement: Confinement, language: Any, native: forkloop.Native | None) -> None:
-        self._confinement = confinement
+    def __init__(self, confinement: Confinement, language: Any, native: Any) -> None:
         self._language = language
-        self._native = native
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._loop: forkloop.Loop = (
+            forkloop.PythonLoop(confinement, self._event)
+            if native is None
+            else forkloop.NativeLoop(native, confinement, self._event)
+        )
         signal.pthread_sigmask(signal.SIG_BLOCK, forkloop.AWAITED)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         # Process 1 of a namespace gets from inside only the signals that it handles: without a scope, none.
@@ -81,25 +83,28 @@ class Launcher:
 
     def serve(self) -> None:
         """Answer requests until the supervisor hangs up."""
-        if self._native is None:
-            release, is_child = forkloop.release, forkloop.serve(self._confinement, self._event)
-        else:
-            layers = self._confinement
-            guard = None if layers.fork_guard is None else seccomp.pack(layers.fork_guard)
-            release = self._native.release
-            is_child = self._native.serve(self._event, layers.scope, layers.own_bytes, layers.can_kill, guard)
-        if is_child:
-            self._be_child(release)
+        cases = self._loop.serve()
+        if cases:
+            self._be_child(cases)
 
-    def _be_child(self, release: Callable[[], None]) -> NoReturn:
+    def _be_child(self, cases: int) -> NoReturn:
         code = 1
         try:
             compiled = _compile(self._language, self._event)
-            release()
+            self._loop.begin()
             gc.enable()
-            code = self._language.run(compiled)
+            code = self._language.run(compiled) if cases == 1 else self._run_cases(compiled, cases)
         finally:
             os._exit(code)
+
+    def _run_cases(self, compiled: object, cases: int) -> int:
+        code = 0
+        for index in range(cases):
+            self._loop.enter_case(index)
+            self._language.reset()
+            code = self._language.run(compiled)
+            self._loop.leave_case(index, code)
+        return code
 
 
 def main() -> None:
@@ -126,5 +131,8 @@ def main() -> None:
         return
     launcher = Launcher(confinement, language, native)
     layers = confinement.layers | {"fork loop": "C" if native else "Python"}
-    os.write(records.CONTROL_FD, records.READY + json.dumps(layers).encode())
+    # Without a scope for signals a case could kill the process that forked it and waits for it.
+    most_cases = records.MAX_CASES if confinement.scope >= 0 or tier == "unsafe" else 1
+    greeting = {"layers": layers, "most_cases": most_cases, "can_share": hasattr(language, "reset")}
+    os.write(records.CONTROL_FD, records.READY + json.dumps(greeting).encode())
     launcher.serve()

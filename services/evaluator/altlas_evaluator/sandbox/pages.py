@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator
-from typing import NamedTuple
-
-from altlas_evaluator.sandbox import forkloop
+from typing import Any, NamedTuple
 
 HUGE_BYTES = 2 << 20
 
@@ -48,7 +46,7 @@ def text_range(mappings: list[Mapping], address: int) -> tuple[int, int]:
     return start, max(start, end // HUGE_BYTES * HUGE_BYTES)
 
 
-def use_huge_text(native: forkloop.Native) -> None:
+def use_huge_text(native: Any) -> None:
     """Put the interpreter's text into huge pages, where its layout allows: a child then has no faults in it."""
     with open("/proc/self/maps", encoding="utf-8") as file:
         mappings = list(parse_maps(file.read()))
