@@ -1,13 +1,20 @@
-"""The evaluator's metrics. What the executor counts by itself is read from it when somebody asks."""
+"""The evaluator's metrics. What the executor and the calls count by themselves is read from them when somebody asks.
+
+How to read them: `waiting` above 0 for long means too few slots, and `queue_seconds` says what that costs;
+`call_programs` near sandbox.queue_programs means that callers are refused; `run_seconds` is the programs' own,
+`fork_seconds` and `collect_seconds` are ours; `sandbox_faults` at all, and `launcher_restarts` beyond recycling and
+cancelled programs, ask for a look at the log. The canary counts as a program like any other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from altlas_evaluator.admission import Admission
 from altlas_evaluator.engine import Executor, Measured
 
 _BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -20,6 +27,10 @@ RUN_SECONDS = Histogram("altlas_evaluator_run_seconds", "Seconds from fork to th
 COLLECT_SECONDS = Histogram(
     "altlas_evaluator_collect_seconds", "Seconds around fork and run: handing over, reading results.", buckets=_BUCKETS
 )
+CALL_PROGRAMS = Gauge(
+    "altlas_evaluator_call_programs", "Programs of gRPC calls in hand: waiting, run, or answered and not yet taken."
+)
+CALL_BYTES = Gauge("altlas_evaluator_call_bytes", "Bytes that those and their answers hold.")
 
 
 def observe(measured: Measured) -> None:
@@ -65,7 +76,9 @@ class ExecutorCollector(Collector):
         )
 
 
-def watch(executor: Executor) -> None:
-    """Show an executor's counters in this process's metrics."""
+def watch(executor: Executor, admission: Admission) -> None:
+    """Show in this process's metrics what an executor has done and what calls have in hand."""
     executor.observer = observe
+    CALL_PROGRAMS.set_function(lambda: admission.programs)
+    CALL_BYTES.set_function(lambda: admission.size_bytes)
     REGISTRY.register(ExecutorCollector(executor))

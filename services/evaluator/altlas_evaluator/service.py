@@ -16,6 +16,9 @@ from altlas_evaluator.engine import Executor
 from altlas_evaluator.servicer import EvaluatorServicer
 from altlas_evaluator.worker import Worker
 
+# For the jobs in hand to be finished; the calls in hand get RoleServer's time after that.
+JOB_DRAIN_S = 10.0
+
 
 async def serve_with(
     executor: Executor, config: Config, *, listen: str, redis_url: str, metrics_port: int | None
@@ -31,9 +34,9 @@ async def serve_with(
         listen=listen,
         service_names=[evaluator_pb2.DESCRIPTOR.services_by_name["EvaluatorService"].full_name],
     )
-    servicer = EvaluatorServicer(executor, reward=config.reward)
+    servicer = EvaluatorServicer(executor, reward=config.reward, queue_programs=config.sandbox.queue_programs)
     evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server(servicer, server.grpc)
-    metrics.watch(executor)
+    metrics.watch(executor, servicer.admission)
     canary = Canary(executor)
     serve_metrics(metrics_port, role="evaluator", not_ready=canary.not_ready)
     loop = asyncio.get_running_loop()
@@ -67,7 +70,10 @@ async def _serve_and_work(server: RoleServer, canary: Canary, executor: Executor
 
     async def drain() -> None:
         worker.stop()
-        await asyncio.wait([working])
+        _, unfinished = await asyncio.wait([working], timeout=JOB_DRAIN_S)
+        if unfinished:
+            worker.give_back()
+            await asyncio.wait([working])
 
     await server.run(on_drain=drain)
     source.close()

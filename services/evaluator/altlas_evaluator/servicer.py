@@ -1,16 +1,16 @@
 """EvaluatorService: the same engine for callers who have no Redis.
 
-Invariants: no call begins work that the queue has no room for; a call that is cancelled, cut or past its deadline
-leaves nothing waiting and nothing running; a stream holds no more than a window of programs, so that flow control
-holds its caller back.
+Invariants: no call begins work that there is no room for, by one count for all of them (admission.py); a call that is
+cancelled, cut or past its deadline leaves nothing waiting and nothing running; nothing here holds up the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import Any, TypeAlias, TypeVar
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -19,44 +19,63 @@ from altlas.config.sections import RewardSection
 from altlas.core.program import Execution, Limits, Program
 from altlas.core.score import Score
 from altlas.core.task import Task, parse_task
-from altlas.errors import ConfigError, OverloadedError, ProtocolError, SandboxError
+from altlas.errors import ConfigError, OverloadedError, ProtocolError, SandboxError, TaskError
+from altlas.rpc.channel import MESSAGE_LIMIT_BYTES
 from altlas.rpc.convert import execution_to_proto, limits_from_proto, limits_to_proto, score_to_proto
+from altlas.rpc.errors import message
 from altlas.rpc.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
+from altlas_evaluator.admission import Admission
+from altlas_evaluator.answers import AnswerStream
 from altlas_evaluator.engine import Batch, Executor
 from altlas_evaluator.scoring import TaskScorer
+from altlas_evaluator.submission import Submission
+from altlas_evaluator.waiting import WaitingThreads
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MAX_PROGRAMS = 10_000
+MAX_STREAMS = 1_000
 _WINDOW_PER_SLOT = 16
-
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+_WINDOW_BYTES = 32 << 20
+_BYTES_PER_SLOT = 256 << 20  # in hand: requests, and answers not yet taken
+_EXECUTION_BYTES = 128  # more than what an execution's message holds besides its outputs
+_THREADS_PER_SLOT = 4
 
 
 class EvaluatorServicer(evaluator_pb2_grpc.EvaluatorServiceServicer):
-    """The evaluator's RPCs."""
+    """The evaluator's RPCs. Make it within the event loop that serves them.
 
-    def __init__(self, executor: Executor, *, reward: RewardSection) -> None:
+    Attributes:
+        admission: what the callers have in hand.
+    """
+
+    def __init__(self, executor: Executor, *, reward: RewardSection, queue_programs: int) -> None:
         self._executor = executor
         self._reward = reward
+        self._most_programs = min(MAX_PROGRAMS, queue_programs)
+        self.admission = Admission(
+            programs=queue_programs + executor.slots, size_bytes=_BYTES_PER_SLOT * executor.slots
+        )
+        self._streams = 0
         self._window = _WINDOW_PER_SLOT * executor.slots
-        # Its threads only wait for programs and grade them; the slots' own run them.
-        self._scoring = ThreadPoolExecutor(4 * executor.slots, thread_name_prefix="score")
+        # They wait for programs, parse and grade; the slots' own threads run the programs.
+        self._threads = WaitingThreads(_THREADS_PER_SLOT * executor.slots, name="call")
 
     def close(self) -> None:
         """End the threads, once no call is in progress."""
-        self._scoring.shutdown()
+        self._threads.close()
 
     async def Execute(self, request: evaluator_pb2.ExecuteRequest, context: Context) -> evaluator_pb2.ExecuteResponse:
         """Run programs; see the proto."""
-        _check_count(len(request.programs))
+        self._check_count(len(request.programs))
         limits = limits_from_proto(request.limits, self._executor.default_limits)
-        submissions = self._executor.submit_now([_program(item) for item in request.programs], limits)
-        try:
-            executions = await asyncio.gather(*map(asyncio.wrap_future, submissions))
-        except BaseException:
-            self._executor.cancel(submissions)
-            raise
+        programs = [_program(item) for item in request.programs]
+        with self.admission.hold(len(programs), request.ByteSize()), self._naming("programs", programs, limits):
+            submissions = self._executor.submit_now(programs, limits)
+            try:
+                executions = await _gather(submissions)
+            except BaseException:
+                self._executor.cancel(submissions)
+                raise
         return evaluator_pb2.ExecuteResponse(
             executions=[execution_to_proto(execution) for execution in executions], tier=self._executor.tier
         )
@@ -65,49 +84,45 @@ class EvaluatorServicer(evaluator_pb2_grpc.EvaluatorServiceServicer):
         self, request: evaluator_pb2.EvaluateRequest, context: Context
     ) -> evaluator_pb2.EvaluateResponse:
         """Run and score programs on a task; see the proto."""
-        _check_count(len(request.sources))
-        task = self._task(request.task_toml)
-        self._executor.require_room(len(request.sources))
-        scores = await self._score(task, request.sources)
+        self._check_count(len(request.sources))
+        with self.admission.hold(len(request.sources), request.ByteSize()):
+            task = await self._threads.run(self._parse, request.task_toml)
+            programs = [Program(source=source, language=task.language) for source in request.sources]
+            with self._naming("sources", programs, task.program_limits):
+                scores = await self._score(task, request.sources)
         return evaluator_pb2.EvaluateResponse(
             scores=[score_to_proto(score) for score in scores], tier=self._executor.tier
         )
 
-    def ExecuteStream(
+    async def ExecuteStream(
         self, requests: AsyncIterator[evaluator_pb2.ExecuteStreamRequest], context: Context
     ) -> AsyncIterator[evaluator_pb2.ExecuteStreamResponse]:
         """Run programs as they come; see the proto."""
-        return _answer_all(requests, self._answer_execute, window=self._window)
+        with self._counted_stream():
+            answers = AnswerStream(
+                self._answer_execute, admission=self.admission, window=self._window, window_bytes=_WINDOW_BYTES
+            )
+            async with contextlib.aclosing(answers.answer_all(requests)) as responses:
+                async for response in responses:
+                    yield response
 
     async def EvaluateStream(
         self, requests: AsyncIterator[evaluator_pb2.EvaluateStreamRequest], context: Context
     ) -> AsyncIterator[evaluator_pb2.EvaluateStreamResponse]:
         """Score programs as they come; see the proto."""
-        first = await anext(aiter(requests), None)
-        if first is None or not first.task_toml:
-            raise ProtocolError("the first message of EvaluateStream must carry task_toml")
-        task = self._task(first.task_toml)
+        with self._counted_stream():
+            first = await anext(aiter(requests), None)
+            if first is None or not first.task_toml:
+                raise ProtocolError("the first message of EvaluateStream must carry task_toml")
+            task = await self._threads.run(self._parse, first.task_toml)
 
-        async def items() -> AsyncIterator[evaluator_pb2.EvaluateStreamRequest]:
-            if first.HasField("source"):
-                yield first
-            async for request in requests:
-                if request.task_toml:
-                    raise ProtocolError("task_toml belongs in the first message alone; open another stream")
-                yield request
+            async def answer(request: evaluator_pb2.EvaluateStreamRequest) -> evaluator_pb2.EvaluateStreamResponse:
+                return await self._answer_evaluate(task, request)
 
-        async def answer(request: evaluator_pb2.EvaluateStreamRequest) -> evaluator_pb2.EvaluateStreamResponse:
-            response = evaluator_pb2.EvaluateStreamResponse(index=request.index, tier=self._executor.tier)
-            try:
-                if not request.HasField("source"):
-                    raise ConfigError("the message has no source")
-                response.score.CopyFrom(score_to_proto((await self._score(task, [request.source]))[0]))
-            except (ConfigError, SandboxError) as error:
-                response.error = str(error)
-            return response
-
-        async for response in _answer_all(items(), answer, window=self._window):
-            yield response
+            answers = AnswerStream(answer, admission=self.admission, window=self._window, window_bytes=_WINDOW_BYTES)
+            async with contextlib.aclosing(answers.answer_all(_sources(first, requests))) as responses:
+                async for response in responses:
+                    yield response
 
     async def GetCapabilities(
         self, request: evaluator_pb2.GetCapabilitiesRequest, context: Context
@@ -125,84 +140,127 @@ class EvaluatorServicer(evaluator_pb2_grpc.EvaluatorServiceServicer):
         response = evaluator_pb2.ExecuteStreamResponse(index=request.index, tier=self._executor.tier)
         try:
             if not request.HasField("program"):
-                raise ConfigError("the message has no program")
+                raise ConfigError("the message has no program: set program in every message")
             limits = limits_from_proto(request.limits, self._executor.default_limits)
             execution = await self._execute(_program(request.program), limits)
             response.execution.CopyFrom(execution_to_proto(execution))
+        except (ConfigError, ProtocolError, SandboxError) as error:
+            response.error = message(error)
+        return response
+
+    async def _answer_evaluate(
+        self, task: Task, request: evaluator_pb2.EvaluateStreamRequest
+    ) -> evaluator_pb2.EvaluateStreamResponse:
+        response = evaluator_pb2.EvaluateStreamResponse(index=request.index, tier=self._executor.tier)
+        try:
+            if not request.HasField("source"):
+                raise ConfigError("the message has no source: set source in every message but the first")
+            response.score.CopyFrom(score_to_proto((await self._score(task, [request.source]))[0]))
         except (ConfigError, SandboxError) as error:
-            response.error = str(error)
+            response.error = message(error)
         return response
 
     async def _execute(self, program: Program, limits: Limits) -> Execution:
+        submission = await self._submit(program, limits)
         try:
-            submission = self._executor.submit_now([program], limits)[0]
-        except OverloadedError:  # wait for room, which must not hold up the event loop
-            submission = await asyncio.to_thread(self._executor.submit, program, limits)
-        try:
-            return await asyncio.wrap_future(submission)
+            return (await _gather([submission]))[0]
         except BaseException:
             self._executor.cancel([submission])
             raise
 
+    async def _submit(self, program: Program, limits: Limits) -> Submission:
+        """Put a program in the queue; where jobs from Redis fill it, wait for room."""
+        try:
+            return self._executor.submit_now([program], limits)[0]
+        except OverloadedError:
+            waiting = await self._threads.start(self._executor.submit, program, limits)
+        try:
+            return await asyncio.wrap_future(waiting)
+        except asyncio.CancelledError:
+            waiting.add_done_callback(self._drop)  # nobody is there for it when it has room
+            raise
+
+    def _drop(self, waiting: Future[Submission]) -> None:
+        if not waiting.cancelled() and waiting.exception() is None:
+            self._executor.cancel([waiting.result()])
+
     async def _score(self, task: Task, sources: Sequence[bytes]) -> list[Score]:
         batch = Batch(self._executor)
         scorer = TaskScorer(batch, self._reward)
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._scoring, scorer.score, task, list(sources))
+            return await self._threads.run(scorer.score, task, list(sources))
         except (CancelledError, asyncio.CancelledError):
             batch.cancel()
             raise
 
-    def _task(self, text: str) -> Task:
-        task = parse_task(text, where="task_toml")
+    def _parse(self, text: str) -> Task:
+        try:
+            task = parse_task(text, where="task_toml", languages=self._executor.languages)
+        except (RecursionError, ValueError) as error:  # of tomllib: nested too deeply, a number of too many digits
+            raise TaskError(f"task_toml: not valid TOML: {error}") from error
         self._executor.check(Program(source=b"", language=task.language), task.program_limits)
         return task
 
+    def _check_count(self, count: int) -> None:
+        if not 1 <= count <= self._most_programs:
+            raise ProtocolError(
+                f"{count:,} programs in one call: send 1 to {self._most_programs:,} (the smaller of {MAX_PROGRAMS:,} "
+                "and sandbox.queue_programs), or use a stream"
+            )
 
-async def _answer_all(
-    requests: AsyncIterator[Item], answer: Callable[[Item], Any], *, window: int
-) -> AsyncIterator[Any]:
-    """Yield answers as they end. Answers not yet read count for the window: a slow reader stops new work."""
-    ready: asyncio.Queue[Any] = asyncio.Queue()
-    room = asyncio.Semaphore(window)
-    end = object()
-
-    async def work(request: Item) -> None:
-        await ready.put(await answer(request))
-
-    async def read(group: asyncio.TaskGroup) -> None:
-        async for request in requests:
-            await room.acquire()
-            group.create_task(work(request))
-
-    async def read_all() -> None:
+    @contextlib.contextmanager
+    def _naming(self, field: str, programs: Sequence[Program], limits: Limits) -> Iterator[None]:
+        """Say which of a call's programs an error is about."""
         try:
-            async with asyncio.TaskGroup() as group:
-                await read(group)
-        except BaseExceptionGroup as errors:
-            await ready.put(errors.exceptions[0])
-        except Exception as error:
-            await ready.put(error)
-        else:
-            await ready.put(end)
+            yield
+        except ConfigError:
+            self._executor.check(Program(source=b""), limits)
+            for index, program in enumerate(programs):
+                try:
+                    self._executor.check(program, limits)
+                except ConfigError as error:
+                    raise ConfigError(f"{field}[{index}]: {error}") from error
+            raise
 
-    reader = asyncio.ensure_future(read_all())
-    try:
-        while (item := await ready.get()) is not end:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            room.release()
-    finally:
-        reader.cancel()
-        await asyncio.wait([reader])
+    @contextlib.contextmanager
+    def _counted_stream(self) -> Iterator[None]:
+        if self._streams >= MAX_STREAMS:
+            raise OverloadedError(f"{self._streams:,} streams are open, which is the most; try again when others ended")
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+
+async def _gather(submissions: Sequence[Submission]) -> list[Execution]:
+    """Return all executions; raises ProtocolError as soon as their outputs are more than one answer can carry."""
+    size_bytes = 0
+
+    async def result(submission: Submission) -> Execution:
+        nonlocal size_bytes
+        execution = await asyncio.wrap_future(submission)
+        size_bytes += len(execution.stdout) + len(execution.stderr) + _EXECUTION_BYTES
+        if size_bytes > MESSAGE_LIMIT_BYTES:
+            raise ProtocolError(
+                f"the programs of this call print more than the {MESSAGE_LIMIT_BYTES >> 20} MiB of one answer: "
+                "send fewer in a call or in a stream, or lower limits.output_bytes"
+            )
+        return execution
+
+    return await asyncio.gather(*map(result, submissions))
+
+
+async def _sources(
+    first: evaluator_pb2.EvaluateStreamRequest, requests: AsyncIterator[evaluator_pb2.EvaluateStreamRequest]
+) -> AsyncIterator[evaluator_pb2.EvaluateStreamRequest]:
+    if first.HasField("source"):
+        yield first
+    async for request in requests:
+        if request.task_toml:
+            raise ProtocolError("task_toml belongs in the first message alone; open another stream for another task")
+        yield request
 
 
 def _program(item: evaluator_pb2.ExecuteProgram) -> Program:
     return Program(source=item.source, language=item.language or "python", stdin=item.stdin)
-
-
-def _check_count(count: int) -> None:
-    if not 1 <= count <= MAX_PROGRAMS:
-        raise ProtocolError(f"{count} programs in one call: send 1 to {MAX_PROGRAMS}")

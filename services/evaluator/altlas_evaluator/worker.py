@@ -1,8 +1,8 @@
 """The evaluator's pull side: take shards, score them, commit each when it is done.
 
 Invariants: a job that is taken is committed, given back, or taken over by another worker after its lease; a fault of
-the sandbox gives the job back with the error and never becomes a score; no more jobs are in hand than there are slots
-(two at least, so that one is run while another is graded and committed).
+the sandbox, or a job that this evaluator may not run, gives the job back with the error and never becomes a score; no
+more jobs are in hand than there are slots (two at least, so that one is run while another is graded and committed).
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from google.protobuf.message import DecodeError
 
 from altlas.core.grading import Grading, parse_grading
-from altlas.errors import ProtocolError, SandboxError, TaskError, TransientError
+from altlas.errors import ConfigError, ProtocolError, SandboxError, TaskError, TransientError
 from altlas.rpc.convert import score_to_proto
 from altlas.rpc.evaluator.v1 import evaluator_pb2
 from altlas.transport.ports import Commit, Delivery, JobSource
 from altlas_evaluator import metrics
-from altlas_evaluator.engine import Executor
+from altlas_evaluator.engine import Batch, Executor
 from altlas_evaluator.scoring import TaskScorer
 
 LOGGER = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Worker:
         self._gradings: dict[str, Grading] = {}
         self._changed = threading.Condition()  # of what is in hand
         self._in_hand: dict[int, Delivery] = {}
+        self._batches: dict[int, Batch] = {}
         self._crash: BaseException | None = None
         self._stopping = threading.Event()
         self._has_ended = threading.Event()
@@ -78,6 +79,13 @@ class Worker:
         with self._changed:
             self._changed.notify_all()
 
+    def give_back(self) -> None:
+        """After `stop`: end what the jobs in hand run, and give them to other workers without counting the delivery."""
+        with self._changed:
+            batches = list(self._batches.values())
+        for batch in batches:
+            batch.cancel()
+
     def _take(self, pool: ThreadPoolExecutor) -> None:
         """Take as many jobs as may be in hand beside those that are; wait for one to end where there are none free."""
         with self._changed:
@@ -85,9 +93,14 @@ class Worker:
             free = self._capacity - len(self._in_hand)
         if not free or self._stopping.is_set():
             return
-        for delivery in self._source.take(count=free, block_s=_BLOCK_S):
+        deliveries = self._source.take(count=free, block_s=_BLOCK_S)
+        if self._stopping.is_set():
+            self._source.release(deliveries)
+            return
+        for delivery in deliveries:
             with self._changed:
                 self._in_hand[id(delivery)] = delivery
+                self._batches[id(delivery)] = Batch(self._executor)
             pool.submit(self._work, delivery).add_done_callback(self._end)
 
     def _end(self, work: Future[None]) -> None:
@@ -100,13 +113,16 @@ class Worker:
 
     def _work(self, delivery: Delivery) -> None:
         try:
-            self._work_in_hand(delivery)
+            self._work_in_hand(delivery, self._batches[id(delivery)])
+        except CancelledError:
+            LOGGER.info("job %s given back unfinished", delivery.job_id)
+            self._source.release([delivery])
         finally:
             with self._changed:
-                del self._in_hand[id(delivery)]
+                del self._in_hand[id(delivery)], self._batches[id(delivery)]
                 self._changed.notify_all()
 
-    def _work_in_hand(self, delivery: Delivery) -> None:
+    def _work_in_hand(self, delivery: Delivery, batch: Batch) -> None:
         started = time.monotonic()
         try:
             job = evaluator_pb2.Job.FromString(delivery.payload)
@@ -115,9 +131,9 @@ class Worker:
                     f"job {delivery.job_id}: {len(job.sources)} programs, {len(job.fingerprints)} names"
                 )
             grading = self._grading(job.task_digest)
-            scorer = TaskScorer(self._executor, grading.reward)
+            scorer = TaskScorer(batch, grading.reward)
             scores = [score_to_proto(score) for score in scorer.score(grading.task, job.sources)]
-        except (SandboxError, ProtocolError, TaskError, DecodeError) as error:
+        except (SandboxError, ProtocolError, TaskError, ConfigError, DecodeError) as error:
             LOGGER.error("job %s given back: %s: %s", delivery.job_id, type(error).__name__, error)
             metrics.JOBS.labels("failed").inc()
             self._source.fail(delivery, f"{self._name}: {type(error).__name__}: {error}")

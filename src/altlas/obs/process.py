@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -19,7 +20,15 @@ LOGGER = logging.getLogger(__name__)
 BUILD = Gauge("altlas_build_info", "1, with the version and the role as labels.", ["version", "role"])
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread per request, so that a connection that says nothing holds up no probe."""
+
+    daemon_threads = True
+
+
 class _QuietHandler(WSGIRequestHandler):
+    timeout = 10
+
     def log_message(self, format: str, *args: Any) -> None:
         LOGGER.debug(format, *args)
 
@@ -56,7 +65,7 @@ def serve_metrics(port: int | None, *, role: str, not_ready: Callable[[], str] =
         return response
 
     try:
-        server = make_server("", port, application, server_class=WSGIServer, handler_class=_QuietHandler)
+        server = make_server("", port, application, server_class=_Server, handler_class=_QuietHandler)
     except OSError as error:
         raise ConfigError(f"{role}: cannot serve metrics on port {port}: {error.strerror}; choose another") from error
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

@@ -1,8 +1,10 @@
 """Errors across the wire: an AltlasError becomes a status with the error's class in trailing metadata, and comes back
-as the same class. What is not an AltlasError stays INTERNAL and keeps its traceback in the server's log.
+as the same class. What is not an AltlasError becomes UNKNOWN and keeps its traceback in the server's log.
 """
 
 from __future__ import annotations
+
+import math
 
 import grpc
 import grpc.aio
@@ -12,6 +14,10 @@ from altlas.errors import AltlasError, TransientError
 
 ERROR_CLASS_KEY = "altlas-error"
 RETRY_AFTER_KEY = "retry-after-ms"
+# A message travels in headers, percent-encoded, and headers of more than 8 KiB are refused by the other side.
+_MESSAGE_BYTES = 2000
+_RETRY_AFTER_S = 1.0
+_MAX_RETRY_AFTER_S = 3600.0
 
 _CODES: tuple[tuple[type[AltlasError], grpc.StatusCode], ...] = (
     (errors.ConfigError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -32,6 +38,12 @@ def status_code(error: AltlasError) -> grpc.StatusCode:
     return next(code for kind, code in _CODES if isinstance(error, kind))
 
 
+def message(error: AltlasError) -> str:
+    """Return what an error says, cut to what can travel: it may quote a request of any length."""
+    text = str(error).encode("utf-8", "replace")
+    return text.decode() if len(text) <= _MESSAGE_BYTES else text[:_MESSAGE_BYTES].decode("utf-8", "ignore") + " ..."
+
+
 def trailing_metadata(error: AltlasError) -> tuple[tuple[str, str], ...]:
     """Return what travels beside an error's status and message."""
     metadata = [(ERROR_CLASS_KEY, type(error).__name__)]
@@ -45,9 +57,17 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> AltlasError:
     names = dict(error.trailing_metadata() or ())
     kind = getattr(errors, str(names.get(ERROR_CLASS_KEY, "")), None)
     if kind is errors.OverloadedError:
-        seconds = float(names.get(RETRY_AFTER_KEY, 1000)) / 1000
-        return errors.OverloadedError(error.details() or "", retry_after_s=seconds)
+        return errors.OverloadedError(error.details() or "", retry_after_s=_retry_after_s(names.get(RETRY_AFTER_KEY)))
     if isinstance(kind, type) and issubclass(kind, AltlasError):
         return kind(error.details() or "")
     text = f"{peer}: {error.code().name}: {error.details()}"
     return TransientError(text) if error.code() in _TRANSIENT_CODES else AltlasError(text)
+
+
+def _retry_after_s(hint: str | bytes | None) -> float:
+    """Return a peer's hint in seconds; one that is no sensible number counts as none."""
+    try:
+        seconds = float(hint) / 1000 if hint is not None else _RETRY_AFTER_S
+    except ValueError:
+        return _RETRY_AFTER_S
+    return min(seconds, _MAX_RETRY_AFTER_S) if math.isfinite(seconds) and seconds >= 0 else _RETRY_AFTER_S

@@ -1,7 +1,13 @@
-"""What every call passes through: a deadline check, metrics, and the translation of errors into statuses."""
+"""What every call passes through: a deadline check, decoding, metrics, and the translation of errors into statuses.
+
+Invariants: whatever comes is answered with a status of its own; a call that ends early, also while a slow reader holds
+up its answers, has left its handler when it is counted.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,10 +15,11 @@ from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from prometheus_client import Counter, Histogram
 
-from altlas.errors import AltlasError
-from altlas.rpc.errors import status_code, trailing_metadata
+from altlas.errors import AltlasError, OverloadedError, ProtocolError
+from altlas.rpc.errors import message, status_code, trailing_metadata
 
 LOGGER = logging.getLogger(__name__)
 
@@ -21,6 +28,7 @@ SECONDS = Histogram("altlas_rpc_seconds", "Seconds from a call's arrival to its 
 
 # The health and reflection services are called by tools that set no deadline (grpc_cli, kubelet, Watch).
 _EXEMPT = ("/grpc.health.v1.", "/grpc.reflection.")
+_CODES: dict[Any, grpc.StatusCode] = {None: grpc.StatusCode.OK} | {code.value[0]: code for code in grpc.StatusCode}
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -37,60 +45,99 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Wraps the method's handler; gRPC calls this once per call."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(_EXEMPT):
+        if handler is None:
+            return grpc.stream_stream_rpc_method_handler(_refuse_unknown(method))
+        if method.startswith(_EXEMPT):
             return handler
+        # Requests come as bytes, since what gRPC cannot decode it reports as a fault of the server.
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _guard_unary(handler.unary_unary, method),
-                request_deserializer=handler.request_deserializer,
+                _guard_unary(handler.unary_unary, method, _decoder(handler, method)),
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _guard_stream(handler.unary_stream, method),
-                request_deserializer=handler.request_deserializer,
+                _guard_stream(handler.unary_stream, method, _decoder(handler, method)),
                 response_serializer=handler.response_serializer,
             )
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(
-                _guard_unary(handler.stream_unary, method),
-                request_deserializer=handler.request_deserializer,
+                _guard_unary(handler.stream_unary, method, _decoder(handler, method)),
                 response_serializer=handler.response_serializer,
             )
         return grpc.stream_stream_rpc_method_handler(
-            _guard_stream(handler.stream_stream, method),
-            request_deserializer=handler.request_deserializer,
+            _guard_stream(handler.stream_stream, method, _decoder(handler, method)),
             response_serializer=handler.response_serializer,
         )
 
 
-def _guard_unary(behaviour: Any, method: str) -> Any:
-    async def guarded(request: Any, context: Context) -> Any:
-        started = time.monotonic()
+def _refuse_unknown(method: str) -> Any:
+    async def refuse(requests: Any, context: Context) -> None:
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, f"{method[:200]}: no such method here; reflection lists those there are"
+        )
+
+    return refuse
+
+
+def _decoder(handler: Handler, method: str) -> Callable[[Any], Any]:
+    """Return what turns the bytes of a request, or an iterator over those of several, into messages."""
+
+    def decode(raw: bytes) -> Any:
         try:
-            await _require_deadline(context, method)
-            return await behaviour(request, context)
-        except AltlasError as error:
-            return await _abort(context, error)
-        finally:
-            _observe(method, context, started)
+            return handler.request_deserializer(raw) if handler.request_deserializer else raw
+        except DecodeError as error:
+            raise ProtocolError(f"{method}: the request is not the message of this method: {error}") from error
+
+    async def decode_all(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for raw in requests:
+            yield decode(raw)
+
+    return decode_all if handler.request_streaming else decode
+
+
+def _guard_unary(behaviour: Any, method: str, decode: Callable[[Any], Any]) -> Any:
+    async def guarded(request: Any, context: Context) -> Any:
+        async with _guard(context, method):
+            return await behaviour(decode(request), context)
 
     return guarded
 
 
-def _guard_stream(behaviour: Any, method: str) -> Any:
-    async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
-        started = time.monotonic()
+def _guard_stream(behaviour: Any, method: str, decode: Callable[[Any], Any]) -> Any:
+    # A coroutine and not a generator, so that a call cancelled while it writes is cancelled here.
+    async def guarded(request: Any, context: Context) -> None:
+        async with _guard(context, method), contextlib.aclosing(behaviour(decode(request), context)) as responses:
+            async for response in responses:
+                await context.write(response)
+
+    return guarded
+
+
+@contextlib.asynccontextmanager
+async def _guard(context: Context, method: str) -> AsyncIterator[None]:
+    started = time.monotonic()
+    code = grpc.StatusCode.OK
+    try:
+        await _require_deadline(context, method)
         try:
-            await _require_deadline(context, method)
-            async for response in behaviour(request, context):
-                yield response
+            yield
         except AltlasError as error:
             await _abort(context, error)
-        finally:
-            _observe(method, context, started)
-
-    return guarded
+        code = _code(context)
+    except asyncio.CancelledError:
+        is_late = context.time_remaining() == 0
+        code = grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
+        raise
+    except grpc.aio.AbortError:
+        code = _code(context)
+        raise
+    except BaseException:
+        code = grpc.StatusCode.UNKNOWN
+        raise
+    finally:
+        CALLS.labels(method, code.name).inc()
+        SECONDS.labels(method).observe(time.monotonic() - started)
 
 
 async def _require_deadline(context: Context, method: str) -> None:
@@ -101,12 +148,13 @@ async def _require_deadline(context: Context, method: str) -> None:
 
 
 async def _abort(context: Context, error: AltlasError) -> None:
-    LOGGER.info("call refused: %s: %s", type(error).__name__, error)
-    await context.abort(status_code(error), str(error), trailing_metadata=trailing_metadata(error))
+    text = message(error)
+    # Under load there are thousands of these a second, which the metrics count.
+    level = logging.DEBUG if isinstance(error, OverloadedError) else logging.INFO
+    LOGGER.log(level, "call refused: %s: %s", type(error).__name__, text)
+    await context.abort(status_code(error), text, trailing_metadata=trailing_metadata(error))
 
 
-def _observe(method: str, context: Context, started: float) -> None:
-    code = context.code()
-    name = code.name if isinstance(code, grpc.StatusCode) else "OK"
-    CALLS.labels(method, name).inc()
-    SECONDS.labels(method).observe(time.monotonic() - started)
+def _code(context: Context) -> grpc.StatusCode:
+    code: Any = context.code()  # a number here, whatever the types say
+    return code if isinstance(code, grpc.StatusCode) else _CODES.get(code, grpc.StatusCode.UNKNOWN)

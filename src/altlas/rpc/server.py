@@ -24,6 +24,9 @@ DRAIN_S = 10.0
 _OPTIONS = (
     # Two servers must not share a port in silence.
     ("grpc.so_reuseport", 0),
+    # Of more than 1,000 calls that wait to be looked at, gRPC cancels some without a word; a role refuses by name.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
 )
