@@ -1,4 +1,7 @@
-"""Hostile programs are held in both tiers, by any user, without namespaces; and each layer is seen to be needed."""
+"""Hostile programs are held in both tiers, by any user, without namespaces; and each layer is seen to be needed.
+
+What one program does is not felt by the next, nor by those beside it, and no reward is had but by solving the task.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,14 @@ from typing import Any
 
 import hostile
 import pytest
+from hostile_programs import OK, TIMEOUT, rewards, state
 
+from altlas.config.sections import RewardSection, SandboxSection
+from altlas.core.program import Limits, Program
+from altlas.core.task import parse_task
+from altlas_evaluator.engine import Executor
 from altlas_evaluator.sandbox.supervisor import Tier
+from altlas_evaluator.scoring import TaskScorer
 
 NOBODY = 65534
 
@@ -33,8 +42,47 @@ def test_hostile_program_is_held(outside: hostile.Outside, name: str) -> None:
     assert hostile.check(outside, name) == ""
 
 
+@pytest.fixture(scope="module")
+def found(outside: hostile.Outside) -> bytes:
+    return hostile.find_state(outside)
+
+
+@pytest.mark.parametrize("name", state.POISONS)
+def test_next_program_finds_what_it_would_have_found(outside: hostile.Outside, found: bytes, name: str) -> None:
+    outside.run(state.POISONS[name], stdin=state.STDIN)
+    expected, got = json.loads(found), json.loads(hostile.find_state(outside))
+    assert {key: value for key, value in got.items() if value != expected[key]} == {}
+
+
+@pytest.mark.parametrize("name", rewards.PROGRAMS)
+def test_reward_is_what_the_output_deserves(outside: hostile.Outside, name: str) -> None:
+    program = rewards.PROGRAMS[name]
+    task = parse_task(rewards.TASK, where="add.toml")
+    (score,) = TaskScorer(outside.executor, RewardSection()).score(task, [program.source.encode()])
+    assert score.status in program.statuses, score
+    assert score.cases_passed == program.cases_passed, score
+    assert score.solved == score.verified == (program.cases_passed == len(task.cases))
+    assert (score.reward == 1.0) == score.solved
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_programs_beside_them_are_left_alone(tier: Tier) -> None:
+    """Two slots; every other program adds up numbers while a hostile one runs in the other slot."""
+    attacks = [item for item in hostile.PROGRAMS.values() if TIMEOUT not in item.statuses and item.language == "python"]
+    victim = Program(source=b"import sys\nprint(sum(map(int, sys.stdin)) + sum(range(99_999)))", stdin=b"20\n22\n")
+    with Executor(SandboxSection(slots=2), tier=tier) as executor:
+        futures = []
+        for attack in attacks:
+            source = attack.source if isinstance(attack.source, bytes) else attack.source.encode()
+            executor.submit(Program(source=source), hostile.LIMITS)
+            futures.append(executor.submit(victim, Limits()))
+        executions = [future.result() for future in futures]
+        assert {(item.status, item.stdout, item.stderr) for item in executions} == {(OK, b"4999850043\n", b"")}
+        assert executor.counters().launcher_restarts == executor.counters().faults == 0
+
+
 def run_suite(*arguments: str) -> dict[str, Any]:
-    """Run all programs in a process of its own and return its report."""
+    """Run the programs in a process of its own and return its report."""
     command = [sys.executable, hostile.__file__, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -74,7 +122,7 @@ def test_ordinary_user_is_as_safe(interpreter: str, tier: str) -> None:
     library = "import os; os.environ['LD_LIBRARY_PATH'] = " + repr(str(Path(interpreter).parent.parent / "lib"))
     report = run_suite("--tier", tier, *as_user, "--prelude", library)
     assert report["failures"] == {}
-    assert report["ran"] == len(hostile.PROGRAMS)
+    assert report["ran"] == len(hostile.ELSEWHERE)
     assert f"uid: {NOBODY}" in report["layers"]
     assert ("namespaces: user namespace" in report["layers"]) == (tier == "namespaces")
 
@@ -82,7 +130,7 @@ def test_ordinary_user_is_as_safe(interpreter: str, tier: str) -> None:
 def test_without_namespaces_the_landlock_tier_is_taken_and_holds() -> None:
     report = run_suite("--prelude", hostile.REFUSE_NAMESPACES)
     assert report["failures"] == {}
-    assert (report["tier"], report["ran"]) == ("landlock", len(hostile.PROGRAMS))
+    assert (report["tier"], report["ran"]) == ("landlock", len(hostile.ELSEWHERE))
 
 
 # What takes one layer out of a launcher; the loop in Python, since the layers of a child can be reached there.

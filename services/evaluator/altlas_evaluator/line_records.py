@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from dataclasses import replace
 from typing import Self, TypeVar
 
@@ -103,6 +104,7 @@ class ExecuteRecord(_SourceRecord):
         return replace(defaults, **given)
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNION_BRANCHES = ("str", "int", "float")  # pydantic reports one problem for each type that an id may have
 
 Record = TypeVar("Record", bound=_SourceRecord)
@@ -116,7 +118,8 @@ def _find_id(line: bytes) -> RecordId:
         return None
     found = fields.get("id") if isinstance(fields, dict) else None
     is_number = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
-    return found if isinstance(found, str) or is_number else None
+    is_text = isinstance(found, str) and not _SURROGATE.search(found)  # half a pair has no place in UTF-8
+    return found if is_text or is_number else None
 
 
 def parse_record(kind: type[Record], line: bytes) -> Record:

@@ -1,10 +1,16 @@
 // What a script finds beside the language itself, in the manner of Node: console, print, readline, require('fs') for
-// its input, process, setTimeout. `write`, `readInput` and `exit` are the launcher's; they are hidden from the script.
+// its input, process, setTimeout. `write`, `writeNul`, `readInput` and `exit` are the launcher's; they are hidden from
+// the script.
 'use strict';
 (() => {
-  const { write: writeText, readInput, exit } = globalThis;
-  const write = (stream, text) => { writeText(stream, text.toWellFormed()); };
-  for (const name of ['write', 'readInput', 'exit']) delete globalThis[name];
+  const { write: writeText, writeNul, readInput, exit } = globalThis;
+  // Text is cut at a NUL on its way to Python.
+  const write = (stream, text) => {
+    const parts = text.toWellFormed().split('\0');
+    writeText(stream, parts[0]);
+    for (let i = 1; i < parts.length; i++) { writeNul(stream); writeText(stream, parts[i]); }
+  };
+  for (const name of ['write', 'writeNul', 'readInput', 'exit']) delete globalThis[name];
 
   const quote = (text) => "'" + text.replace(/[\\']/g, '\\$&').replace(/\n/g, '\\n') + "'";
   const isName = (key) => /^[A-Za-z_$][\w$]*$/.test(key);

@@ -11,6 +11,7 @@ import importlib
 import io
 import os
 import re
+import resource
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -20,6 +21,11 @@ _PRELUDE = os.path.join(os.path.dirname(__file__), "javascript.js")
 _PARSE_ONLY = "throw 0;\n"
 _READ_BYTES = 1 << 20
 _OUT_OF_MEMORY = "InternalError: out of memory"
+# What is thrown where there is no memory for an error: null. It is taken as that once so much was used.
+_LOST_ERROR = "null"
+_MUCH_MEMORY_BYTES = 8 << 20
+# Errors that strict mode alone finds are found only if the directive stands before all other statements.
+_STRICT = re.compile(r"""(?:\s|//[^\n]*\n|/\*.*?\*/)*+('use strict'|"use strict")[ \t]*(?:;|\n|$)""", re.DOTALL)
 # QuickJS makes most built-in functions when they are first used; names stay out of the scripts' way in a block.
 _WARM_UP = """'use strict'; {
   let x = 0;
@@ -41,6 +47,7 @@ class _Engine:
         self._parser: Any = self._quickjs.Context()
         self._context: Any = self._quickjs.Context()
         self._context.add_callable("write", self._write)
+        self._context.add_callable("writeNul", self._write_nul)
         self._context.add_callable("readInput", _read_input)
         self._context.add_callable("exit", self._exit)
         with open(_PRELUDE, encoding="utf-8") as file:
@@ -49,8 +56,9 @@ class _Engine:
 
     def check(self, script: str) -> None:
         """Raise SyntaxError when the script does not parse; no statement of it is run."""
+        directive = "'use strict'; " if _STRICT.match(script) else ""
         try:
-            self._parser.eval(_PARSE_ONLY + script)
+            self._parser.eval(directive + _PARSE_ONLY + script)
         except self._quickjs.JSException as error:
             message = str(error)
             if message.startswith("0\n") or message == "0":
@@ -58,6 +66,7 @@ class _Engine:
             self._raise(message)
 
     def run(self, script: str) -> int:
+        much_bytes = _peak_bytes() + _MUCH_MEMORY_BYTES
         try:
             more = self._run_timer(True, self._context.eval(script))
             while more:
@@ -67,12 +76,13 @@ class _Engine:
             return 0
         except self._quickjs.JSException as error:
             message = str(error)
-            print(
-                "MemoryError: out of memory"
-                if message.startswith(_OUT_OF_MEMORY)
-                else f"Uncaught {message.removesuffix('undefined').rstrip()}",
-                file=self._streams[2],
-            )
+            if message.startswith(_OUT_OF_MEMORY) or (
+                message.partition("\n")[0] == _LOST_ERROR and _peak_bytes() > much_bytes
+            ):
+                report = "MemoryError: out of memory"
+            else:
+                report = f"Uncaught {message.removesuffix('undefined').rstrip()}"
+            print(report, file=self._streams[2])
             return 1
 
     def warm_up(self) -> None:
@@ -93,6 +103,9 @@ class _Engine:
     def _write(self, stream: int, text: str) -> None:
         self._streams[stream].write(text)
 
+    def _write_nul(self, stream: int) -> None:
+        self._streams[stream].write("\0")
+
     def _exit(self, code: int) -> NoReturn:
         for stream in self._streams.values():
             stream.flush()
@@ -106,6 +119,10 @@ def _ready() -> _Engine:
     if _engine is None:
         raise RuntimeError("prepare was not called")
     return _engine
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _read_input() -> str:

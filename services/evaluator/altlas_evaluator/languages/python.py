@@ -38,11 +38,20 @@ _WARM_UP = (
     "x = (\n",
     "  x = 1\n",
 )
+# Address space that is given back before an uncaught exception is printed, since that takes memory too.
+_SPARE_BYTES = 2 << 20
+# What CPython makes of some allocations that fail.
+_LOST_MEMORY_ERRORS = ("error return without exception set", "returned NULL without setting an exception")
 _main = types.ModuleType("__main__")
+_spare: list[bytes] = []
+# As they were before a program could replace them.
+_print_exception = sys.excepthook
+_run_at_exit = atexit._run_exitfuncs
 
 
 def prepare() -> None:
-    """Import what programs import most."""
+    """Import what programs import most, and keep some memory for their end."""
+    _spare.append(bytes(_SPARE_BYTES))  # zeros that are never touched: address space alone
     for name in PRELOADED:
         importlib.import_module(name)
 
@@ -98,31 +107,57 @@ def _execute(code: types.CodeType) -> int:
     except SystemExit as request:
         return _exit_code(request)
     except BaseException as error:
-        traceback = error.__traceback__.tb_next if error.__traceback__ else None  # without our own frame
-        sys.excepthook(type(error), error.with_traceback(traceback), traceback)
-        return 1
+        return _report(error)
     return 0
+
+
+def _report(error: BaseException) -> int:
+    """Do with an uncaught exception what the interpreter does, and return what it would exit with."""
+    traceback = error.__traceback__.tb_next if error.__traceback__ else None  # without our own frame
+    if type(error) is SystemError and str(error).endswith(_LOST_MEMORY_ERRORS):
+        error = MemoryError()
+    error.__traceback__ = traceback
+    _spare.clear()
+    try:
+        sys.excepthook(type(error), error, traceback)
+    except SystemExit as request:
+        return _exit_code(request)
+    except BaseException:
+        _print_exception(type(error), error, traceback)
+    return 1
 
 
 def _exit_code(request: SystemExit) -> int:
     """Return what the interpreter would exit with, after printing what it would print."""
-    if request.code is None:
-        return 0
-    if isinstance(request.code, int):
-        return int(request.code) & 0xFF
-    print(request.code, file=sys.stderr)
+    try:
+        if request.code is None:
+            return 0
+        if isinstance(request.code, int):
+            code = int.__index__(request.code)
+            return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
+        if sys.stderr is not None:
+            print(request.code, file=sys.stderr)
+    except BaseException:
+        return 1
     return 1
 
 
 def _finish() -> int:
     """Do what an interpreter does at its end; return 120 as it does when output could not be written."""
-    atexit._run_exitfuncs()
+    _run_at_exit()
     _main.__dict__.clear()
     code = 0
     for stream in {id(item): item for item in (sys.stdout, sys.__stdout__, sys.stderr)}.values():
         try:
-            if stream is not None:
+            if stream is not None and not _is_closed(stream):
                 stream.flush()
-        except Exception:
+        except BaseException:
             code = 120
     return code
+
+
+def _is_closed(stream: object) -> bool:
+    try:
+        return bool(getattr(stream, "closed", False))
+    except Exception:
+        return False

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 _HIDDEN = ("site-packages", "dist-packages", "test", "idlelib", "ensurepip")
 _THROUGH_CWD = "/proc/self/cwd"
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
 
 def standard_library() -> str:
@@ -29,14 +30,17 @@ def standard_library() -> str:
 def library_directories(hidden: Sequence[str] = ()) -> list[str]:
     """Return the directories of the shared libraries in this process, which extension modules may need more of.
 
+    Our own package holds one too, and is left out: what is needed of it has been loaded.
+
     Args:
-        hidden: directories that hold more than libraries; what lies in them has been loaded and is not needed again.
+        hidden: directories that hold more than libraries; left out likewise, with all that is beneath them.
     """
     with open("/proc/self/maps", encoding="utf-8") as file:
         paths = {line.split(maxsplit=5)[5].strip() for line in file if ".so" in line and line.count("/")}
     ours = standard_library() + "/"
-    found = {os.path.dirname(path) for path in paths if path.startswith("/")} - set(hidden)
-    return sorted(path for path in found if not ours.startswith(path + "/") and not (path + "/").startswith(ours))
+    left_out = (ours, *(os.path.realpath(path) + "/" for path in (_PACKAGE, *hidden)))
+    found = {os.path.dirname(path) for path in paths if path.startswith("/")}
+    return sorted(path for path in found if not ours.startswith(path + "/") and not (path + "/").startswith(left_out))
 
 
 def hidden_directories() -> list[str]:

@@ -55,13 +55,17 @@ class CaseFiles:
             resources.callback(os.close, descriptor)
 
     def give(self, stdin: bytes) -> None:
-        """Make `stdin` the input."""
+        """Make `stdin` the input, and take back what a program may have changed of the descriptions."""
+        for descriptor in self.descriptors:
+            os.set_blocking(descriptor, True)
         self._input.replace(stdin)
         os.lseek(self.descriptors[0], 0, os.SEEK_SET)
+        if stdin:
+            os.utime(self._input.descriptor, ns=(0, 0))
 
     def has_read_input(self) -> bool:
-        """Return whether anything of the input was read; input that was read through mmap or pread does not count."""
-        return os.lseek(self.descriptors[0], 0, os.SEEK_CUR) > 0
+        """Return whether any of an input that is not empty was read, or mapped, by the kernel's time of last access."""
+        return os.fstat(self._input.descriptor).st_atime_ns > 0
 
     def take(self, limit: int) -> tuple[bytes, bytes]:
         """Return up to `limit` bytes of stdout and of stderr, and empty both."""

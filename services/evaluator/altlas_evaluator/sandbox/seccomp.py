@@ -34,6 +34,8 @@ OFFSET_ARGUMENTS = 16
 # What glibc's fork passes: CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD. Threads and namespaces pass more.
 FORK_FLAGS = 0x01200000 | signal.SIGCHLD
 AF_UNIX = 1
+# SOCK_STREAM alone, or with SOCK_NONBLOCK, SOCK_CLOEXEC or both: an end of a datagram pair can send to any address.
+STREAMS = (1, 0x801, 0x80001, 0x80801)
 PR_GETTERS = (2, 3, 16)  # PDEATHSIG, DUMPABLE, NAME
 IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
 FCNTLS = (0, 1, 2, 3, 1030)  # F_DUPFD F_GETFD F_SETFD F_GETFL F_DUPFD_CLOEXEC; F_SETFL would outlive the program
@@ -60,6 +62,12 @@ def _argument_in(index: int, values: tuple[int, ...], otherwise: int) -> list[In
     for value in values:
         block += [(JUMP_EQUAL, 0, 1, value), _statement(RETURN, RET_ALLOW)]
     return [*block, _refuse(otherwise)]
+
+
+def _socketpair_block() -> list[Instruction]:
+    is_unix = (JUMP_EQUAL, 1, 0, AF_UNIX)
+    tail = _argument_in(1, STREAMS, errno.EACCES)
+    return [_statement(LOAD_WORD, OFFSET_ARGUMENTS), is_unix, _refuse(errno.EACCES), *tail]
 
 
 def _prctl_block() -> list[Instruction]:
@@ -94,7 +102,7 @@ def assemble(machine: str, *, allows_kill: bool, allows_fork_guard: bool = False
     table = numbers(machine)
     by_argument = {
         "clone": _argument_in(0, (FORK_FLAGS,), errno.EPERM),
-        "socketpair": _argument_in(0, (AF_UNIX,), errno.EACCES),
+        "socketpair": _socketpair_block(),
         "prctl": _prctl_block(),
         "ioctl": _argument_in(1, IOCTLS, errno.EPERM),
         "fcntl": _argument_in(1, FCNTLS, errno.EPERM),

@@ -34,15 +34,15 @@ personality arch_prctl creat truncate fallocate mkdir mkdirat rmdir unlink unlin
 link linkat symlink symlinkat mknod mknodat chmod fchmod fchmodat chown fchown lchown fchownat utime utimes
 utimensat futimesat setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
 removexattr lremovexattr fremovexattr flock sync syncfs setuid setgid setreuid setregid setresuid setresgid
-setgroups setfsuid setfsgid capset setpgid setsid setpriority sched_setaffinity sched_setscheduler
-sched_setparam sched_setattr ioprio_set sethostname setdomainname memfd_create inotify_init inotify_init1
-timerfd_create signalfd4 timer_create mlock mlock2 mlockall munlock munlockall sendfile copy_file_range splice
-tee shmget shmat shmctl shmdt semget semop semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink seccomp
+setgroups setfsuid setfsgid capset setpgid setsid setpriority sched_rr_get_interval sched_setaffinity
+sched_setscheduler sched_setparam sched_setattr ioprio_set sethostname setdomainname memfd_create inotify_init
+inotify_init1 timerfd_create signalfd4 timer_create mlock mlock2 mlockall munlock munlockall sendfile copy_file_range
+splice tee shmget shmat shmctl shmdt semget semop semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink seccomp
 landlock_create_ruleset landlock_add_rule
 """)
 # Refused so that libc falls back to an older call.
 REFUSED_ENOSYS = _words("""
-clone3 openat2
+clone3 openat2 preadv2 pwritev2
 """)
 
 # name:x86_64:aarch64, from asm/unistd_64.h and asm-generic/unistd.h.
@@ -68,12 +68,14 @@ mlock2:325:284 mlockall:151:230 mmap:9:222 mprotect:10:226 mq_open:240:180 mq_un
 msgctl:71:187 msgget:68:186 msgrcv:70:188 msgsnd:69:189 msync:26:227 munlock:150:229 munlockall:152:231
 munmap:11:215 nanosleep:35:101 newfstatat:262:79 open:2:-1 openat:257:56 openat2:437:437 pause:34:-1
 personality:135:92 pidfd_open:434:434 pidfd_send_signal:424:424 pipe:22:-1 pipe2:293:59 poll:7:-1 ppoll:271:73
-prctl:157:167 pread64:17:67 preadv:295:69 prlimit64:302:261 pselect6:270:72 pwrite64:18:68 pwritev:296:70 read:0:63
+prctl:157:167 pread64:17:67 preadv:295:69 preadv2:327:286 prlimit64:302:261 pselect6:270:72 pwrite64:18:68
+pwritev:296:70 pwritev2:328:287 read:0:63
 readlink:89:-1 readlinkat:267:78 readv:19:65 recvfrom:45:207 recvmmsg:299:243 recvmsg:47:212 removexattr:197:14
 rename:82:-1 renameat:264:38 renameat2:316:276 restart_syscall:219:128 rmdir:84:-1 rseq:334:293 rt_sigaction:13:134
 rt_sigpending:127:136 rt_sigprocmask:14:135 rt_sigqueueinfo:129:138 rt_sigreturn:15:139 rt_sigsuspend:130:133
 rt_sigtimedwait:128:137 rt_tgsigqueueinfo:297:240 sched_get_priority_max:146:125 sched_get_priority_min:147:126
-sched_getaffinity:204:123 sched_getparam:143:121 sched_getscheduler:145:120 sched_setaffinity:203:122
+sched_getaffinity:204:123 sched_getparam:143:121 sched_getscheduler:145:120 sched_rr_get_interval:148:127
+sched_setaffinity:203:122
 sched_setattr:314:274 sched_setparam:142:118 sched_setscheduler:144:119 sched_yield:24:124 seccomp:317:277
 select:23:-1 semctl:66:191 semget:64:190 semop:65:193 sendfile:40:71 sendmmsg:307:269 sendmsg:46:211 sendto:44:206
 set_robust_list:273:99 set_tid_address:218:96 setdomainname:171:162 setfsgid:123:152 setfsuid:122:151 setgid:106:144

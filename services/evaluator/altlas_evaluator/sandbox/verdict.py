@@ -49,7 +49,7 @@ def read_execution(
         stdout: up to one byte more than the limit.
         stderr: likewise.
         limits: what the program was allowed.
-        has_read_stdin: whether the position in its input has moved, or there was none to read.
+        has_read_stdin: whether any of its input was read, or there was none to read.
     """
     size = limits.output_bytes
     is_output_full = len(stdout) > size or len(stderr) > size
