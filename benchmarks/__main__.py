@@ -19,22 +19,6 @@ def row(stage: str, programs_per_second: float, note: str) -> None:
     print(f"{stage:<28} {programs_per_second:>10,.0f}  {note}", flush=True)
 
 
-def evaluation() -> None:
-    """Print the sandbox's figures, per slot and on all cores."""
-    figures = bench_evaluation.run_benchmark()
-    floor = figures.pop("floor")
-    row("evaluation: floor, 1 slot", floor, "fork, compile, exec, print in the same interpreter, no layer")
-    process = figures.pop("python_process")
-    for name, rate in figures.items():
-        where = "all cores" if name == "all_cores" else "1 slot"
-        row(
-            f"evaluation: {name}, {where}",
-            rate,
-            f"{rate / floor:.2f} of the floor, {rate / process:.1f}x a process each",
-        )
-    row("evaluation: python -I -S -c", process, "a process each")
-
-
 def transport() -> None:
     """Print the queue's figure, on an embedded server."""
     with tempfile.TemporaryDirectory(prefix="altlas-bench-") as directory, EmbeddedRedis(Path(directory)) as server:
@@ -55,13 +39,20 @@ def learning() -> None:
 
 
 def main() -> None:
-    """Print the table."""
-    argparse.ArgumentParser(prog="make bench", description=__doc__).parse_args()
-    print(f"{'stage':<28} {'programs/s':>10}", flush=True)
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("part", nargs="*", choices=["evaluation", "transport", "learning", []], help="all where none")
+    parts = parser.parse_args().part or ["evaluation", "transport", "learning"]
     # Before torch is imported: the sandbox's launchers start from a small process.
-    evaluation()
-    transport()
-    learning()
+    if "evaluation" in parts:
+        bench_evaluation.report()
+        print()
+    if "transport" in parts or "learning" in parts:
+        print(f"{'stage':<28} {'programs/s':>10}", flush=True)
+    if "transport" in parts:
+        transport()
+    if "learning" in parts:
+        learning()
 
 
 if __name__ == "__main__":
