@@ -42,10 +42,12 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("part", nargs="*", choices=["evaluation", "transport", "learning", []], help="all where none")
-    parts = parser.parse_args().part or ["evaluation", "transport", "learning"]
+    parser.add_argument("--programs", type=int, default=1000, help="of the evaluator's figures, a round")
+    options = parser.parse_args()
+    parts = options.part or ["evaluation", "transport", "learning"]
     # Before torch is imported: the sandbox's launchers start from a small process.
     if "evaluation" in parts:
-        bench_evaluation.report()
+        bench_evaluation.report(options.programs)
         print()
     if "transport" in parts or "learning" in parts:
         print(f"{'stage':<28} {'programs/s':>10}", flush=True)

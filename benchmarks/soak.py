@@ -14,17 +14,19 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from evaluator_process import EvaluatorProcess, descendants
-from hostile import LIMITS, PROGRAMS
+from hostile import LIMITS as HOSTILE_LIMITS
+from hostile import PROGRAMS
 
 from altlas.client import Evaluator, Execution, Program, ProgramStatus
 
 CHUNK = 2_000
+LIMITS = replace(HOSTILE_LIMITS, cpu_s=1.0, wall_s=2.0)
 VERDICT_S = 0.1  # the most that a timeout's verdict may come after its limit
 MAX_KIB_PER_10K = 512  # of resident memory
 _OUTSIDE = ("@PORT@", "@UDP@", "@UNIX@", "@DGRAM@", "@ABSTRACT@", "@DIR@", "@FILE@", "@PID@")

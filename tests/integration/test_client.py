@@ -286,12 +286,13 @@ def test_a_fork_is_told_to_make_its_own(evaluator: Evaluator, monkeypatch: pytes
 
 def test_a_process_may_end_without_closing_and_loads_nothing_heavy(address: str) -> None:
     code = f"""
-import sys
+import sys, threading
 from altlas.client import Evaluator
 evaluator = Evaluator({address!r})
 dropped = Evaluator({address!r})
 dropped.capabilities()
 del dropped
+assert threading.active_count() == 1
 print(evaluator.execute(["print(1)"])[0].stdout, sorted({{"torch", "numpy", "lark"}} & set(sys.modules)))
 """
     done = subprocess.run(

@@ -125,12 +125,12 @@ UNARY = [
         "print more than the 64 MiB of one answer: send fewer",
     ),
     *(
-        Row(f"{name}={value}", limited(**{name: value}), f"limit {name} = .*must be above 0")
+        Row(f"{name}={value}", limited(**{name: value}), f"limit {name} = .*must be a finite number above 0")
         for name in ("cpu_s", "wall_s")
         for value in (-1.0, 0.0, math.nan, math.inf, -math.inf)
     ),
     *(
-        Row(f"{name}=0", limited(**{name: 0}), f"limit {name} = 0 must be above 0")
+        Row(f"{name}=0", limited(**{name: 0}), f"limit {name} = 0 must be a finite number above 0")
         for name in ("memory_bytes", "output_bytes", "open_files")
     ),
     *(

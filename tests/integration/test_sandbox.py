@@ -380,6 +380,22 @@ def test_landlock_tier_holds_for_a_root_without_capabilities() -> None:
     assert ("fork guard" in output) == (os.geteuid() == 0)  # RLIMIT_NPROC binds everybody else
 
 
+def test_program_aborted_while_its_launcher_starts_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    slot, ticket = Slot(tier="landlock"), supervisor.Ticket()
+    spawn = Slot._spawn
+
+    def abort_first(slot: Slot, control: int, source: int) -> subprocess.Popen[bytes]:
+        slot.abort(ticket)
+        return spawn(slot, control, source)
+
+    monkeypatch.setattr(Slot, "_spawn", abort_first)
+    started = time.monotonic()
+    with pytest.raises(supervisor.AbortedError):
+        slot.run(Program(source=b"while True: pass"), Limits(cpu_s=20.0, wall_s=20.0), ticket)
+    assert time.monotonic() - started < 10.0
+    assert slot.launcher_pid is None
+
+
 @pytest.mark.parametrize("tier", ["namespaces", "landlock"])
 def test_without_a_signal_scope_no_program_reaches_its_launcher(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on kernels before 6.12: the launcher is process 1 of its namespace, or nobody may send signals."""

@@ -74,7 +74,7 @@ def test_programs_beside_them_are_left_alone(tier: Tier) -> None:
         futures = []
         for attack in attacks:
             source = attack.source if isinstance(attack.source, bytes) else attack.source.encode()
-            executor.submit(Program(source=source), hostile.LIMITS)
+            executor.submit(Program(source=source), hostile.SHORT)
             futures.append(executor.submit(victim, Limits()))
         executions = [future.result() for future in futures]
         assert {(item.status, item.stdout, item.stderr) for item in executions} == {(OK, b"4999850043\n", b"")}

@@ -39,8 +39,10 @@ from altlas.core.program import Execution, Limits, Program
 from altlas_evaluator.engine import Executor
 from altlas_evaluator.sandbox.supervisor import Tier
 
-LIMITS = Limits(cpu_s=0.4, wall_s=0.8, memory_bytes=48 << 20, output_bytes=4096)
-BRIEF = replace(LIMITS, cpu_s=0.2, wall_s=0.4)  # for those that are to end by them
+# Time enough for whatever ends by itself, also on a machine that has other things to do.
+LIMITS = Limits(cpu_s=2.0, wall_s=4.0, memory_bytes=48 << 20, output_bytes=4096)
+SHORT = replace(LIMITS, cpu_s=0.4, wall_s=0.8)  # for those that may end by them
+BRIEF = replace(LIMITS, cpu_s=0.2, wall_s=0.4)  # for those that are to
 _TOPICS = (resources, processes, files, network, surface, endings, sources, scripts)
 # Those that take their whole time come last, so that whoever stops at the first failure need not wait for them.
 PROGRAMS: dict[str, Hostile] = dict(
@@ -196,14 +198,14 @@ def check(outside: Outside, name: str) -> str:
     if language not in outside.idle:  # its launcher starts with its first program
         outside.run("", language=language)
         outside.idle[language] = len(outside.processes())
-    limits = BRIEF if statuses == {TIMEOUT} else LIMITS
+    limits = BRIEF if statuses == {TIMEOUT} else SHORT if TIMEOUT in statuses else LIMITS
     restarts, files_before, host = outside.executor.counters().launcher_restarts, outside.files(), os.uname().nodename
     execution = outside.run(source, language=language, limits=limits)
     held = {
         "status": execution.status in statuses,
         "stdout": stdout is None or execution.stdout == stdout,
         "output limit": max(len(execution.stdout), len(execution.stderr)) <= LIMITS.output_bytes,
-        "latency": execution.wall_s < LIMITS.wall_s + 0.5,
+        "latency": execution.wall_s < limits.wall_s + 0.5,
         "secret unseen": SECRET.encode() not in execution.stdout + execution.stderr,
         "no process left": len(outside.processes()) <= max(outside.idle.values()),
         "launcher survived": outside.executor.counters().launcher_restarts == restarts,

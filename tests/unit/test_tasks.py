@@ -13,7 +13,7 @@ import pytest
 
 from altlas.core.program import ProgramStatus
 from altlas.core.score import Score
-from altlas.core.task import Task
+from altlas.core.task import Task, parse_task
 from altlas.errors import TaskError, VocabularyError
 from altlas.tasks import list_tasks, load_task, load_vocabulary_text
 from altlas.tasks.check import check_task
@@ -202,3 +202,9 @@ def test_a_language_that_cannot_be_run_is_one_of_the_problems(tmp_path: Path) ->
     path.write_text('language = "cobol"\n' + load_task("stdin/echo")[1].replace("description", "descripton", 1))
     with pytest.raises(TaskError, match=r"description: .*language: 'cobol' is unknown; choose from python, javascript"):
         load_task(str(path), languages=["python", "javascript"])
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 100_000, "x = " + "9" * 5000, "x ="])
+def test_what_is_not_toml_is_a_task_error(text: str) -> None:
+    with pytest.raises(TaskError, match=r"^here: not valid TOML: "):
+        parse_task(text, where="here")

@@ -199,7 +199,7 @@ class Executor:
                     raise ConfigError(f"limit {name} = {value} is not to be had: every tier grants 0")
                 continue
             if not math.isfinite(value) or value <= 0:
-                raise ConfigError(f"limit {name} = {value} must be above 0")
+                raise ConfigError(f"limit {name} = {value} must be a finite number above 0")
             if value > most:
                 raise ConfigError(f"limit {name} = {value:,} is above the ceiling: sandbox.{name} = {most:,}")
         for name, least in (("memory_bytes", MIN_MEMORY_BYTES), ("open_files", MIN_OPEN_FILES)):

@@ -19,7 +19,7 @@ from altlas.config.sections import RewardSection
 from altlas.core.program import Execution, Limits, Program
 from altlas.core.score import Score
 from altlas.core.task import Task, parse_task
-from altlas.errors import ConfigError, OverloadedError, ProtocolError, SandboxError, TaskError
+from altlas.errors import ConfigError, OverloadedError, ProtocolError, SandboxError
 from altlas.rpc.channel import MESSAGE_LIMIT_BYTES
 from altlas.rpc.convert import execution_to_proto, limits_from_proto, limits_to_proto, score_to_proto
 from altlas.rpc.errors import message
@@ -194,10 +194,7 @@ class EvaluatorServicer(evaluator_pb2_grpc.EvaluatorServiceServicer):
             raise
 
     def _parse(self, text: str) -> Task:
-        try:
-            task = parse_task(text, where="task_toml", languages=self._executor.languages)
-        except (RecursionError, ValueError) as error:  # of tomllib: nested too deeply, a number of too many digits
-            raise TaskError(f"task_toml: not valid TOML: {error}") from error
+        task = parse_task(text, where="task_toml", languages=self._executor.languages)
         self._executor.check(Program(source=b"", language=task.language), task.program_limits)
         return task
 

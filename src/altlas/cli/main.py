@@ -39,7 +39,7 @@ TaskArgument = Annotated[
 RedisOption = Annotated[str | None, typer.Option("--redis-url", help="A server of your own.", show_default=False)]
 ListenOption = Annotated[str, typer.Option(help="HOST:PORT or unix:PATH; port 0 takes a free one.")]
 MetricsOption = Annotated[
-    int | None, typer.Option(help="Serve /metrics and /healthz on this port.", show_default=False)
+    int | None, typer.Option(help="Serve /metrics, /healthz and /readyz on this port.", show_default=False)
 ]
 ParentOption = Annotated[int | None, typer.Option("--exit-with", hidden=True)]
 

@@ -84,10 +84,10 @@ def parse_task(text: str, *, where: str, languages: Collection[str] | None = Non
     """
     try:
         return Task.model_validate(tomllib.loads(text), context={"languages": languages})
-    except tomllib.TOMLDecodeError as error:
-        raise TaskError(f"{where}: not valid TOML: {error}") from error
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
         ]
         raise TaskError(f"{where}: " + "; ".join(lines)) from error
+    except (ValueError, RecursionError) as error:  # not TOML, a number of too many digits, nested too deeply
+        raise TaskError(f"{where}: not valid TOML: {error}") from error

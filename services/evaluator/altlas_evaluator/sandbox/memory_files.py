@@ -64,8 +64,12 @@ class CaseFiles:
             os.utime(self._input.descriptor, ns=(0, 0))
 
     def has_read_input(self) -> bool:
-        """Return whether any of an input that is not empty was read, or mapped, by the kernel's time of last access."""
-        return os.fstat(self._input.descriptor).st_atime_ns > 0
+        """Return whether any of an input that is not empty was read or mapped.
+
+        The position tells of plain reads; the kernel's time of last access also of pread, mmap, and reading again.
+        """
+        is_moved = os.lseek(self.descriptors[0], 0, os.SEEK_CUR) > 0
+        return is_moved or os.fstat(self._input.descriptor).st_atime_ns > 0
 
     def take(self, limit: int) -> tuple[bytes, bytes]:
         """Return up to `limit` bytes of stdout and of stderr, and empty both."""

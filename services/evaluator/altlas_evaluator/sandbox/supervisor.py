@@ -152,9 +152,7 @@ class Slot:
         finally:
             with self._aborting:
                 self._ticket = None
-        if ticket.is_aborted:
-            self.stop()
-            raise AbortedError
+        self._require_wanted(ticket)
         inside_s = (self._fork_ns + self._run_ns) / 1e9
         collect_s = max(0.0, time.perf_counter() - started - inside_s)
         self.phases = Phases(self._fork_ns / 1e9, self._run_ns / 1e9, collect_s)
@@ -172,12 +170,11 @@ class Slot:
         fault = ""
         last: list[Execution] = []
         for _ in range(ATTEMPTS):
-            if ticket.is_aborted:
-                self.stop()
-                raise AbortedError
+            self._require_wanted(ticket)
             try:
                 if self._process is None or self._sequence >= self._recycle_after:
                     self.start()
+                    self._require_wanted(ticket)  # there was nothing to kill until there was a process
                 some = inputs[: self._most_cases]
                 results = self._exchange(program, some, limits)
             except (OSError, ValueError, SandboxError) as error:
@@ -199,6 +196,11 @@ class Slot:
             return last[:1]
         fault = f"the sandbox failed: {fault}"
         return [Execution(status=ProgramStatus.SANDBOX_ERROR, stderr=fault.encode())] * len(inputs)
+
+    def _require_wanted(self, ticket: Ticket) -> None:
+        if ticket.is_aborted:
+            self.stop()
+            raise AbortedError
 
     def _read(self, result: records.Result, number: int, inputs: Sequence[bytes], limits: Limits) -> Execution:
         files = self._files[number]
