@@ -85,8 +85,16 @@ def look(process: EvaluatorProcess, programs: int) -> Sample:
         descriptors=len(list(Path(f"/proc/{process.pid}/fd").iterdir())),
         resident_kib=process.rss_bytes() >> 10,
         processes=len(list(descendants(process.pid))),
-        zombies=sum(_is_zombie(path) for path in Path("/proc").glob("[0-9]*/stat")),
+        zombies=len(_zombies()),
     )
+
+
+def _zombies() -> set[Path]:
+    """Return the processes of this machine that stay zombies: whoever ends is one for a moment."""
+    found = {path for path in Path("/proc").glob("[0-9]*/stat") if _is_zombie(path)}
+    if found:
+        time.sleep(0.5)
+    return {path for path in found if _is_zombie(path)}
 
 
 def _is_zombie(path: Path) -> bool:
@@ -105,8 +113,9 @@ def slope(samples: list[Sample], name: str) -> float:
 
 
 def late_s(execution: Execution) -> float:
-    """Return the seconds between a timeout's limit and its verdict, by the limit that was met."""
-    return max(0.0, min(abs(execution.wall_s - LIMITS.wall_s), abs(execution.cpu_s - LIMITS.cpu_s)))
+    """Return the seconds between a timeout's limit and its verdict; 0 for a program that ended itself by SIGXCPU."""
+    over_wall_s, over_cpu_s = execution.wall_s - LIMITS.wall_s, execution.cpu_s - LIMITS.cpu_s
+    return over_wall_s if over_wall_s >= 0 else max(0.0, over_cpu_s)
 
 
 def soak(programs: int, one_in: int, seed: int) -> int:

@@ -380,6 +380,24 @@ def test_landlock_tier_holds_for_a_root_without_capabilities() -> None:
     assert ("fork guard" in output) == (os.geteuid() == 0)  # RLIMIT_NPROC binds everybody else
 
 
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_who_is_process_1_of_a_container_is_left_no_zombie(tier: str) -> None:
+    """Orphans come to a subreaper as they come to process 1."""
+    script = (
+        "from pathlib import Path\n"
+        "from altlas.core.program import Limits, Program\n"
+        "from altlas_evaluator.sandbox import kernel\n"
+        "from altlas_evaluator.sandbox.supervisor import Slot\n"
+        "kernel.prctl(36, 1)\n"  # PR_SET_CHILD_SUBREAPER
+        f"slot = Slot(tier={tier!r}, recycle_after=2)\n"
+        "for _ in range(7): slot.run(Program(source=b'print(1)'), Limits())\n"
+        "slot.stop()\n"
+        "print(repr(Path('/proc/thread-self/children').read_text()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "''\n", done
+
+
 def test_program_aborted_while_its_launcher_starts_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     slot, ticket = Slot(tier="landlock"), supervisor.Ticket()
     spawn = Slot._spawn

@@ -221,6 +221,7 @@ class Slot:
                 process.wait(_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired as error:
                 raise SandboxError(f"launcher {process.pid} does not die; its slot is lost") from error
+            _reap_group(process.pid)
 
     def _kill(self) -> None:
         # A supervisor without the right to signal its launcher hangs up instead, and the launcher ends by itself.
@@ -305,6 +306,13 @@ class Slot:
             if result.flags & records.SETUP_FAILED:
                 raise ValueError("the program's process could not be set up")
         return results
+
+
+def _reap_group(pgid: int) -> None:
+    """Wait for the rest of a launcher that was killed, where that is ours: as process 1 of a container it is."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-pgid, 0)
 
 
 def _patience_s(limits: Limits, cases: int) -> float:
