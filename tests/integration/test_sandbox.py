@@ -398,6 +398,24 @@ def test_who_is_process_1_of_a_container_is_left_no_zombie(tier: str) -> None:
     assert done.stdout == "''\n", done
 
 
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_a_launcher_that_is_recycled_leaves_in_good_order(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no half of it is left for others to reap."""
+    ended: list[int | None] = []
+    stop = Slot.stop
+
+    def note(slot: Slot) -> None:
+        ended.append(slot._process.returncode if slot._process else None)
+        stop(slot)
+
+    monkeypatch.setattr(Slot, "stop", note)
+    slot = Slot(tier=tier, recycle_after=1)
+    for _ in range(3):
+        assert slot.run(Program(source=b"print(1)"), LIMITS).stdout == b"1\n"
+    slot.retire()
+    assert ended == [None, 0, 0, 0]
+
+
 def test_program_aborted_while_its_launcher_starts_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     slot, ticket = Slot(tier="landlock"), supervisor.Ticket()
     spawn = Slot._spawn

@@ -138,7 +138,7 @@ class Executor:
                 self._run_one(by_language[language], submission)
         finally:
             for slot in by_language.values():
-                slot.stop()
+                slot.retire()
 
     def _run_one(self, slot: Slot, submission: AnySubmission) -> None:
         with self._state:

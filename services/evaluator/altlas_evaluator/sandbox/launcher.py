@@ -137,3 +137,4 @@ def main() -> None:
     greeting = {"layers": layers, "most_cases": most_cases, "can_share": hasattr(language, "reset")}
     os.write(records.CONTROL_FD, records.READY + json.dumps(greeting).encode())
     launcher.serve()
+    os._exit(0)

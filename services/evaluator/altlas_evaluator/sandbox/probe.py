@@ -62,7 +62,7 @@ def _try(tier: Tier) -> Finding:
     except (SandboxError, OSError) as error:
         return Finding(tier, False, reason=str(error))
     finally:
-        slot.stop()
+        slot.retire()
     if execution.stdout != CANARY_OUTPUT:
         reason = f"the canary came back {execution.status}: {(execution.stdout + execution.stderr).decode()[-500:]!r}"
         return Finding(tier, False, layers, f"sandbox tier {tier}: {reason}")

@@ -38,6 +38,7 @@ GRACE_S = 5.0  # beyond a program's wall limit, for a machine under load; a heal
 ATTEMPTS = 2
 _CASE_SLACK_S = 0.5  # the launcher's, beyond what it leaves to the process that compiled
 _STOP_TIMEOUT_S = 5.0
+_LEAVE_TIMEOUT_S = 1.0
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 _START = "from altlas_evaluator.sandbox.launcher import main; main()"
 
@@ -110,7 +111,7 @@ class Slot:
         Raises:
             SandboxError: it could not confine itself; the message says which layer failed.
         """
-        self.stop()
+        self.retire()
         self.counters.starts += 1
         self._sequence = 0
         self._source = MemoryFile("source")
@@ -210,6 +211,14 @@ class Slot:
         stdout, stderr = files.take(limits.output_bytes + 1)
         return read_execution(result, stdout=stdout, stderr=stderr, limits=limits, has_read_stdin=has_read)
 
+    def retire(self) -> None:
+        """End a launcher that runs nothing: it leaves in good order when we hang up, and is killed if it does not."""
+        if self._process is not None:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self._control.shutdown(socket.SHUT_RDWR)
+                self._process.wait(_LEAVE_TIMEOUT_S)
+        self.stop()
+
     def stop(self) -> None:
         """Kill the launcher and all it started, and let go of its files."""
         with self._aborting:
@@ -225,7 +234,7 @@ class Slot:
 
     def _kill(self) -> None:
         # A supervisor without the right to signal its launcher hangs up instead, and the launcher ends by itself.
-        if self._process is not None:
+        if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
