@@ -24,10 +24,12 @@ from altlas.config.sections import RewardSection, SandboxSection
 from altlas.core.program import Limits, Program
 from altlas.core.task import parse_task
 from altlas_evaluator.engine import Executor
-from altlas_evaluator.sandbox.supervisor import Tier
+from altlas_evaluator.sandbox import supervisor
+from altlas_evaluator.sandbox.supervisor import Slot, Tier
 from altlas_evaluator.scoring import TaskScorer
 
 NOBODY = 65534
+WHOLE_START = supervisor._START
 
 
 @pytest.fixture(scope="module", params=["namespaces", "landlock"])
@@ -174,3 +176,30 @@ def test_without_a_layer_the_suite_fails(layer: str) -> None:
     prelude = f"from altlas_evaluator.sandbox import supervisor\nsupervisor._START = {start!r}"
     report = run_suite("--tier", "landlock", "--prelude", prelude, "--first")
     assert report["failures"], f"{layer} can be taken out and nothing is seen to fail"
+
+
+LOOKS_AROUND = """
+import os
+def exists(path):
+    try: os.stat(path)
+    except FileNotFoundError: return False
+    return True
+print(exists('/etc/passwd'), exists('/proc/1'), os.getppid() == 1, os.getuid() == 0, os.getgroups())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a uid to give up")
+def test_namespaces_and_uid_are_seen_to_be_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these two layers alone keep from a program, with each of them taken out."""
+
+    def look(tier: Tier, patch: str = "") -> bytes:
+        monkeypatch.setattr(supervisor, "_START", patch + WHOLE_START)
+        slot = Slot(tier=tier)
+        execution = slot.run(Program(source=LOOKS_AROUND.encode()), Limits())
+        slot.stop()
+        return execution.stdout
+
+    assert look("namespaces") == b"False False True False []\n"
+    assert look("landlock") == b"True True False False []\n"
+    no_uid = "from altlas_evaluator.sandbox import privileges\nprivileges.drop_ids = lambda uid: None\n"
+    assert look("landlock", no_uid).startswith(b"True True False True ")
