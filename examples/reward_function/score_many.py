@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 
 from altlas.client import Evaluator, Score
+from altlas.errors import AltlasError
 
 TASK = "basics/hello_world"
 # What a model in training may write: right, nearly right, and the usual ways to fail. {n} makes each another program.
@@ -50,6 +52,8 @@ def main() -> None:
     parser.add_argument("--evaluator", default="127.0.0.1:50054", help="HOST:PORT or unix:PATH")
     parser.add_argument("--programs", type=int, default=1000)
     arguments = parser.parse_args()
+    if arguments.programs < 1:
+        parser.error(f"--programs {arguments.programs}: at least 1")
     programs = make_programs(arguments.programs)
     with Evaluator(arguments.evaluator) as evaluator:
         has = evaluator.capabilities()
@@ -62,4 +66,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AltlasError as error:
+        sys.exit(f"error: {error}")
