@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py services/evaluator/altla
 	@test -x $(BIN)/python || $(PYTHON) -m venv --clear .venv || { \
 	  echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "setup: installing into .venv (minutes the first time; log: $(LOG))"
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt -e '.[learn,local,dev]' \
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt -e '.[learn,brainf,report,local,dev]' \
 	  >$(LOG) 2>&1 || { tail -n 25 $(LOG) >&2; echo "setup failed; the whole log: $(LOG)" >&2; exit 1; }
 	@touch $@
 

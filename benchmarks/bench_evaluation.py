@@ -26,7 +26,7 @@ from altlas.transport.embedded import EmbeddedRedis
 from altlas_evaluator.engine import Executor
 from altlas_evaluator.sandbox.probe import TIERS, probe
 from altlas_evaluator.sandbox.supervisor import Phases, Slot, Tier
-from benchmarks import peers
+from benchmarks import bench_brainf, peers
 
 ROUNDS = 3
 LIMITS = Limits()
@@ -237,13 +237,13 @@ class ServiceMeasure:
         queue = RedisJobQueue(client, run_id)
         evaluation = Evaluation(queue, run_id=run_id, grading=grading, section=TransportSection())
         await evaluation.open()
-        sources = distinct(count, self._done)
+        sources = [source.encode() for source in distinct(count, self._done)]
         self._done += count
-        await evaluation.evaluate(0, ["print(45)"])  # the evaluator has found the run
+        await evaluation.evaluate(0, [b"print(45)"])  # the evaluator has found the run
         started = time.perf_counter()
         batch = await evaluation.evaluate(1, sources)
         seconds = time.perf_counter() - started
-        if not all(score.solved for score in batch.scores) or batch.evaluated != count:
+        if not batch.scores.solved.all() or batch.evaluated != count:
             raise SystemExit("the evaluator's scores are not right")
         await queue.close()
         await client.aclose()
@@ -311,6 +311,13 @@ def report(programs: int = 1000) -> None:
     print(f"\n{f'one core, {CASES} cases a program':<28} {'cases/s':>10} {'us each':>10}")
     for name, rate in cases.items():
         _print_row(name, rate, f"{rate / cases['one by one']:.2f} x one by one")
+
+    with one_core():
+        brainf = medians(bench_brainf.contestants(20 * programs))
+    print(f"\n{f'one core, {bench_brainf.TASK}':<28} {'programs/s':>10} {'us each':>10}")
+    for name, rate in brainf.items():
+        length = name.rpartition(", ")[2]
+        _print_row(name, rate, f"{rate / brainf[f'in Python, {length}']:.0f} x in Python")
 
     service = measure_service(2 * programs)
     print(f"\n{'all cores':<28} {'programs/s':>10} {'us each':>10}")

@@ -22,6 +22,7 @@ from altlas.core.policy import AltlasRNN, build_policy
 from altlas.core.program import ProgramStatus, fingerprint
 from altlas.core.sampling import Sampler
 from altlas.core.score import Score
+from altlas.core.score_batch import batch_scores
 from altlas.core.teacher_forcing import TeacherForcing
 from altlas.core.tokenizer import Tokenizer
 from altlas.core.trajectory import BoolArray, TrajectoryBatch
@@ -166,7 +167,7 @@ def sample_run(
             )
             for source in sources
         ]
-        trainer.learn(batch, scores, update=update)
+        trainer.learn(batch, batch_scores(scores), update=update)
 
 
 def backward_padded(

@@ -23,6 +23,7 @@ def test_the_evaluators_table_has_its_rows() -> None:
         "isolated",
         "shared",
         "altlas execute",
+        "brainf, random, 30 long",
         "redis and scoring",
     ):
         assert f"\n{row} " in done.stdout, row

@@ -13,6 +13,8 @@ import pytest
 FIELDS = {
     *("task", "solved", "verified", "programs", "unique_programs", "evaluated_programs", "updates", "seconds"),
     *("programs_per_second", "best_reward", "best_program", "policy_sha256", "seed", "run_dir", "stop_reason"),
+    *("programs_to_solve", "programs_to_verify"),
+    *("shrunk_program", "shrink_programs", "shrunk_is_minimal", "shrink_error"),
 }
 
 
@@ -29,10 +31,14 @@ def test_a_task_is_solved_and_the_best_program_is_real(altlas, tmp_path: Path, t
     assert (result["task"], result["solved"], result["verified"]) == (task, True, True)
     assert (result["stop_reason"], result["best_reward"], result["seed"]) == ("solved", 1.0, 1)
     assert result["evaluated_programs"] == result["unique_programs"] <= result["programs"] <= 60_000
-    ran = subprocess.run(
-        [sys.executable, "-c", result["best_program"]], input=stdin, capture_output=True, text=True, check=True
-    )
-    assert ran.stdout == expected
+    assert result["programs"] - 256 < result["programs_to_solve"] <= result["programs_to_verify"] <= result["programs"]
+    assert (result["shrunk_is_minimal"], result["shrink_error"]) == (True, "")
+    assert len(result["shrunk_program"]) <= len(result["best_program"])
+    for program in ("best_program", "shrunk_program"):
+        ran = subprocess.run(
+            [sys.executable, "-c", result[program]], input=stdin, capture_output=True, text=True, check=True
+        )
+        assert ran.stdout == expected
     check_run_directory(tmp_path / "run", result)
 
 

@@ -19,6 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from altlas.config.sections import RewardSection
 from altlas.core.grading import Grading, make_grading
+from altlas.core.score import Score
+from altlas.rpc.batches import scores_from_proto, sources_to_proto
 from altlas.rpc.common.v1 import common_pb2
 from altlas.rpc.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
 from altlas.transport.ports import JobId, JobMessage, QueueStats
@@ -173,8 +175,8 @@ def make_shards(grading: Grading, shards: int, programs: int) -> list[JobMessage
             job_id=f"u0.s{shard}",
             run_id="kill",
             task_digest=grading.digest,
-            sources=sources,
-            fingerprints=[b"%016d" % (shard * programs + number) for number in range(programs)],
+            sources=sources_to_proto(sources),
+            fingerprints=b"".join(b"%016d" % (shard * programs + number) for number in range(programs)),
         )
         messages.append(JobMessage(JobId(job.job_id), job.SerializeToString()))
     return messages
@@ -205,15 +207,13 @@ class Run:
         stats: QueueStats = self._with_queue(lambda queue: queue.stats())
         return stats
 
-    def collect(self, messages: Sequence[JobMessage]) -> dict[str, list[bytes]]:
-        """Wait for every result; the scores of each job as bytes, which are equal for equal scores."""
+    def collect(self, messages: Sequence[JobMessage]) -> dict[str, list[Score]]:
+        """Wait for every result; the scores of each job."""
         ids = [message.job_id for message in messages]
         found: Mapping[JobId, bytes] = self._with_queue(lambda queue: queue.collect(0, ids, timeout_s=60))
         results = [evaluator_pb2.JobResult.FromString(payload) for payload in found.values()]
-        return {
-            result.job_id: [score.SerializeToString(deterministic=True) for score in result.scores]
-            for result in results
-        }
+        batches = {result.job_id: scores_from_proto(result.scores) for result in results}
+        return {job_id: [scores.score(row) for row in range(len(scores))] for job_id, scores in batches.items()}
 
     def close(self) -> None:
         self._with_queue(lambda queue: queue.close())

@@ -16,6 +16,7 @@ from evaluator_process import wait_until
 from altlas.config.sections import RewardSection, SandboxSection
 from altlas.core.grading import Grading, make_grading
 from altlas.core.program import Limits, Program
+from altlas.rpc.batches import scores_from_proto, sources_to_proto
 from altlas.rpc.evaluator.v1 import evaluator_pb2
 from altlas.transport.memory import MemoryJobQueue, MemoryTransport
 from altlas.transport.ports import DeadJobError, JobId, JobMessage
@@ -42,8 +43,8 @@ def job(grading: Grading, number: int, sources: Sequence[bytes]) -> JobMessage:
     message = evaluator_pb2.Job(
         job_id=f"u0.s{number}",
         task_digest=grading.digest,
-        sources=sources,
-        fingerprints=[b"%d.%d" % (number, index) for index in range(len(sources))],
+        sources=sources_to_proto(sources),
+        fingerprints=b"".join(b"%8d.%7d" % (number, index) for index in range(len(sources))),
     )
     return JobMessage(JobId(message.job_id), message.SerializeToString())
 
@@ -90,8 +91,8 @@ def test_a_job_that_this_evaluator_may_not_run_is_given_back_and_others_are_done
             asyncio.run(transport.queue("bad").collect(0, [message.job_id], timeout_s=20))
         submit(transport.queue("good"), good, [message := job(good, 0, [RIGHT])])
         found = asyncio.run(transport.queue("good").collect(0, [message.job_id], timeout_s=20))
-    (score,) = evaluator_pb2.JobResult.FromString(found[message.job_id]).scores
-    assert score.solved
+    scores = scores_from_proto(evaluator_pb2.JobResult.FromString(found[message.job_id]).scores)
+    assert scores.solved.tolist() == [True]
 
 
 def test_a_job_given_back_ends_at_once_and_is_not_counted_as_delivered(executor: Executor) -> None:

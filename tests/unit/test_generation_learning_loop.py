@@ -11,6 +11,7 @@ from altlas.core.grammar import Unconstrained
 from altlas.core.program import ProgramStatus
 from altlas.core.sampling import Sampler
 from altlas.core.score import Score
+from altlas.core.score_batch import batch_scores
 from altlas.core.vocabulary import parse_vocabulary
 from altlas_trainer.trainer import Trainer
 
@@ -49,7 +50,7 @@ def learn(objective, updates=60):
         scores = [
             score(row[:length].tolist()) for row, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)
         ]
-        means.append(trainer.learn(batch, scores, update=update).metrics["mean_reward"])
+        means.append(trainer.learn(batch, batch_scores(scores), update=update).metrics["mean_reward"])
     return means
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from lark import Lark, Token
 from lark.parsers.lalr_interactive_parser import InteractiveParser
+from random_programs import sample
 
-from altlas.core.grammar import GrammarConstraint, TokenConstraint, Unconstrained, build_constraint
+from altlas.core.grammar import GrammarConstraint, Unconstrained, build_constraint
 from altlas.core.lalr import UNREACHABLE, Stacks, build_automaton
 from altlas.core.tokenizer import Tokenizer
 from altlas.core.trajectory import IntArray
@@ -41,18 +42,6 @@ def constraint() -> GrammarConstraint:
 @functools.cache
 def automaton_tokens() -> dict[str, tuple[int, ...]]:
     return dict(build_automaton(GRAMMAR, VOCABULARY).tokens)
-
-
-def sample(subject: TokenConstraint, count: int, max_tokens: int, *, seed: int) -> IntArray:
-    """Draw programs uniformly over legal tokens: int64 [count, max_tokens]."""
-    random = np.random.default_rng(seed)
-    nodes = np.full(count, subject.start)
-    tokens: IntArray = np.zeros((count, max_tokens), dtype=np.int64)
-    for step in range(max_tokens):
-        legal = subject.legal(nodes, remaining=max_tokens - step)
-        tokens[:, step] = np.where(legal, random.random(legal.shape), -1).argmax(axis=1)
-        nodes = subject.advance(nodes, tokens[:, step])
-    return tokens
 
 
 def lengths_of(tokens: IntArray) -> IntArray:
@@ -122,6 +111,7 @@ def walk(tokens: list[int], lark: Lark) -> Iterator[tuple[IntArray, InteractiveP
         takes = {other for terminal in accepted for other in tokens_of.get(terminal, ())}
         if "NAME" in accepted:
             takes -= set(tokens_of["NAME"]) - bound
+        takes.discard(VOCABULARY.id_of["."])  # a dead end: what may follow it is not in this vocabulary
         if "$END" in accepted:
             takes.add(VOCABULARY.eos_id)
         yield nodes, parser, takes
@@ -168,7 +158,7 @@ def can_end(nodes: IntArray, remaining: int) -> bool:
 
 @pytest.mark.parametrize("max_tokens", [5, 6, 7, 9, 12, 17, 25, 40])
 def test_every_sample_compiles_fits_and_is_canonical(max_tokens: int) -> None:
-    tokens = sample(constraint(), 150, max_tokens, seed=max_tokens)
+    tokens = sample(constraint(), 250, max_tokens, seed=max_tokens)
     assert (tokens == VOCABULARY.eos_id).sum(axis=1).tolist() == [1] * len(tokens)
     for row, length in zip(tokens, lengths_of(tokens), strict=True):
         source = TOKENIZER.decode(row)
@@ -296,7 +286,7 @@ def test_unconstrained_samples_hold_no_special_token_and_end_in_time(max_tokens:
 
 
 def test_an_unknown_language_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError, match=r"no grammar for 'cobol', only for python.*grammar = none"):
+    with pytest.raises(ConfigError, match=r"no grammar for 'cobol', only for .*python.*grammar = none"):
         build_constraint(VOCABULARY, language="cobol", grammar="language")
 
 
@@ -305,7 +295,7 @@ def test_a_vocabulary_that_cannot_spell_a_program_is_named_with_what_it_lacks() 
     document["vocabularies"]["python"] = [
         token for token in document["vocabularies"]["python"] if token["kind"] != "newline" and token["text"] != "print"
     ]
-    with pytest.raises(VocabularyError, match=r"nothing in it for NEWLINE, PRINT"):
+    with pytest.raises(VocabularyError, match=r"nothing in it for .*NEWLINE, PRINT"):
         GrammarConstraint(parse_vocabulary(json.dumps(document)))
 
 

@@ -19,6 +19,7 @@ from altlas.core.prefix_tree import build_prefix_tree
 from altlas.core.program import ProgramStatus
 from altlas.core.sampling import Sampler
 from altlas.core.score import Score
+from altlas.core.score_batch import batch_scores
 from altlas.core.teacher_forcing import TeacherForcing
 from altlas.core.vocabulary import parse_vocabulary
 from altlas.errors import CheckpointError, LearningError, ProtocolError
@@ -70,7 +71,7 @@ def judge(batch):
         behaviour = hashlib.sha256(row[:length].tobytes()).digest()[:16]
         share = float((row[:length] == VOCABULARY.id_of["a"]).mean())
         scores.append(Score(status=ProgramStatus.OK, reward=share, behaviour=behaviour))
-    return scores
+    return batch_scores(scores)
 
 
 def run_updates(trainer, config, updates):
@@ -119,7 +120,7 @@ def test_metrics_tell_what_happened():
     batch = draw(trainer, config, 0)
     scores = judge(batch)
     report = trainer.learn(batch, scores, update=0)
-    rewards = [score.reward for score in scores]
+    rewards = scores.rewards
     metrics = report.metrics
     assert report.policy_version == 1
     assert metrics["mean_reward"] == pytest.approx(np.mean(rewards))
@@ -127,7 +128,7 @@ def test_metrics_tell_what_happened():
     assert metrics["advantage_std"] == pytest.approx(np.std(rewards))
     # The policy has not moved between sampling and the update's forward pass.
     assert metrics["entropy"] == pytest.approx(batch.entropies.sum() / batch.lengths.sum(), rel=1e-5)
-    advantages = np.array(rewards) - np.mean(rewards)
+    advantages = rewards - rewards.mean()
     assert metrics["policy_loss"] == pytest.approx(-(advantages * batch.log_probs.sum(axis=1)).mean(), abs=1e-6)
     assert metrics["loss"] == pytest.approx(
         metrics["policy_loss"] + 2.0 * metrics["pqt_loss"] - 0.03 * metrics["entropy"], abs=1e-6
@@ -222,7 +223,7 @@ def test_equal_rewards_leave_everything_finite(objective):
     config = make_config(objective)
     trainer = make_trainer(config)
     batch = draw(trainer, config, 0)
-    scores = [Score(status=ProgramStatus.OK, reward=0.25, behaviour=bytes(16))] * 32
+    scores = batch_scores([Score(status=ProgramStatus.OK, reward=0.25, behaviour=bytes(16))] * 32)
     report = trainer.learn(batch, scores, update=0)
     assert all(np.isfinite(value) for value in report.metrics.values())
     assert all(torch.isfinite(parameter).all() for parameter in trainer.policy.parameters())
@@ -232,8 +233,7 @@ def test_a_batch_of_one_can_be_learned_from():
     config = make_config()
     trainer = make_trainer(config)
     batch = draw(trainer, config, 0)
-    names = ("indices", "tokens", "lengths", "log_probs", "entropies")
-    one = dataclasses.replace(batch, **{name: getattr(batch, name)[:1] for name in names})
+    one = batch.part(0, 1)
     report = trainer.learn(one, judge(one), update=0)
     assert all(np.isfinite(value) for value in report.metrics.values())
 
@@ -245,7 +245,7 @@ def test_a_loss_that_is_not_finite_keeps_the_weights_and_saves_the_batch(tmp_pat
     before = policy_sha256(trainer.policy)
     batch = draw(trainer, config, 2)
     scores = judge(batch)
-    scores[3] = dataclasses.replace(scores[3], reward=float("nan"))
+    scores.rewards[3] = float("nan")
     with pytest.raises(LearningError, match="not finite") as caught:
         trainer.learn(batch, scores, update=2)
     assert policy_sha256(trainer.policy) == before
@@ -268,7 +268,7 @@ def test_reinitialise_draws_new_weights_and_does_not_learn_from_the_old_ones_bat
     assert report.policy_version == 3
     assert trainer.restarts == 1
     assert policy_sha256(trainer.policy) == policy_sha256(fresh)
-    assert report.metrics["mean_reward"] == pytest.approx(np.mean([score.reward for score in judge(batch)]))
+    assert report.metrics["mean_reward"] == pytest.approx(judge(batch).rewards.mean())
     run_updates(trainer, config, range(3, 5))
     restored = make_trainer(config)
     restored.load_state(*trainer.state_dict())
@@ -276,17 +276,12 @@ def test_reinitialise_draws_new_weights_and_does_not_learn_from_the_old_ones_bat
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"update": 5}, "0 updates are done"),
-        ({"scores": []}, "32 trajectories with 0 scores"),
-        ({"scores": [Score(status=ProgramStatus.OK, reward=0.0)] * 32}, "score 0 has a behaviour of 0 bytes"),
-    ],
+    ("update", "scored", "message"), [(5, 32, "0 updates are done"), (0, 31, "32 trajectories with 31 scores")]
 )
-def test_what_does_not_fit_is_refused(change, message):
+def test_what_does_not_fit_is_refused(update, scored, message):
     config = make_config()
     trainer = make_trainer(config)
     batch = draw(trainer, config, 0)
     with pytest.raises(ProtocolError, match=message):
-        trainer.learn(batch, change.get("scores", judge(batch)), update=change.get("update", 0))
+        trainer.learn(batch, judge(batch).take(np.arange(scored)), update=update)
     assert trainer.updates == 0

@@ -2,12 +2,10 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from altlas.config.sections import ObjectiveSection
-from altlas.core.novelty import BehaviourCounts
 from altlas.core.objective import (
     batch_mean_baseline,
     build_objective,
@@ -18,10 +16,6 @@ from altlas.core.objective import (
     reinforce_loss,
     risk_seeking_advantages,
 )
-from altlas.core.priority_queue import PriorityQueue
-from altlas.core.program import ProgramStatus
-from altlas.core.score import Score
-from altlas.core.trajectory import TrajectoryBatch
 
 REWARDS = [0.2, 0.9, 0.2, 0.0, 0.55, 0.9, 0.1]
 
@@ -102,55 +96,3 @@ def test_mean_entropy_is_per_sampled_token():
 
 def test_queue_loss_is_the_mean_negative_log_prob_per_token():
     assert queue_loss(torch.tensor([-4.0, -9.0]), torch.tensor([2, 3])).item() == pytest.approx((2 + 3) / 2)
-
-
-def batch_of(programs):
-    lengths = np.array([len(program) for program in programs])
-    tokens = np.zeros((len(programs), lengths.max()), dtype=np.int64)
-    for row, program in enumerate(programs):
-        tokens[row, : len(program)] = program
-    zeros = np.zeros(tokens.shape, dtype=np.float32)
-    return TrajectoryBatch(
-        indices=np.arange(len(programs)),
-        tokens=tokens,
-        lengths=lengths,
-        log_probs=zeros,
-        entropies=zeros,
-        policy_version=0,
-    )
-
-
-def score(reward, behaviour):
-    return Score(status=ProgramStatus.OK, reward=reward, behaviour=bytes([behaviour]) * 16)
-
-
-def test_queue_keeps_the_best_unique_by_behaviour_the_shorter_of_equals():
-    queue = PriorityQueue(3)
-    queue.add(
-        batch_of([[5, 6, 7, 2], [8, 2], [9, 9, 2], [4, 2]]),
-        [score(0.5, 1), score(0.1, 2), score(0.9, 3), score(0.3, 4)],
-    )
-    assert [item.reward for item in queue.items] == [0.9, 0.5, 0.3]
-    queue.add(batch_of([[5, 2], [3, 3, 3, 2], [6, 2]]), [score(0.5, 1), score(0.9, 3), score(0.4, 5)])
-    assert [(item.reward, item.tokens) for item in queue.items] == [(0.9, (9, 9, 2)), (0.5, (5, 2)), (0.4, (6, 2))]
-    assert queue.best_reward == 0.9
-
-
-def test_queue_survives_its_tensors():
-    queue = PriorityQueue(5)
-    queue.add(batch_of([[5, 6, 7, 2], [8, 2]]), [score(0.1, 1), score(0.7, 255)])
-    restored = PriorityQueue(5)
-    restored.load(queue.tensors())
-    assert restored.items == queue.items
-    restored.load(PriorityQueue(5).tensors())
-    assert restored.items == []
-    assert restored.best_reward == 0.0
-
-
-def test_novelty_bonus_falls_with_the_square_root_of_sightings():
-    counts = BehaviourCounts()
-    first, second = b"a" * 16, b"b" * 16
-    assert counts.bonuses([first, first, second], 0.5) == pytest.approx([0.5, 0.5 / math.sqrt(2), 0.5])
-    restored = BehaviourCounts()
-    restored.load(counts.tensors())
-    assert restored.bonuses([first, second], 1.0) == pytest.approx([1 / math.sqrt(3), 1 / math.sqrt(2)])

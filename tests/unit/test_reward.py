@@ -31,7 +31,7 @@ def make_task(*expected: str, held_out: tuple[str, ...] = (), reward: RewardOver
     return Task(
         name="sample",
         description="",
-        reference="",
+        reference="print()",
         cases=tuple(Case(stdin=str(n), expected_stdout=text) for n, text in enumerate(expected)),
         held_out=tuple(Case(expected_stdout=text) for text in held_out),
         reward=reward or RewardOverrides(),
@@ -114,6 +114,10 @@ def test_reward_is_its_definition(cases: list[tuple[str, str, ProgramStatus]], s
     assert 0.0 <= score.reward <= 1.0
     assert (score.reward == 1.0) == score.solved
     assert score.solved == (score.cases_passed == score.cases == len(cases))
+    for reward, execution, case in zip(score.case_rewards, executions, task.cases, strict=True):
+        alone = make_task(case.expected_stdout)
+        assert reward == pytest.approx(slow_reward(alone, [execution], settings), abs=1e-9)
+        assert (reward == 1.0) == is_exact(execution, case)
 
 
 @given(st.text("abc \n09.-", max_size=12), st.text("abc \n09.-", max_size=12))

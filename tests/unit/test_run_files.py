@@ -7,6 +7,7 @@ import json
 import logging
 import sqlite3
 from pathlib import Path
+from typing import Literal
 
 from altlas.core.program import ProgramStatus
 from altlas.core.score import Score
@@ -14,9 +15,11 @@ from altlas.obs.logs import RUN_ID, UPDATE, make_handler
 from altlas.obs.run_files import Attempt, RunFiles
 
 
-def attempt(program: int, source: str = "print(1)") -> Attempt:
+def attempt(
+    program: int, source: str = "print(1)", *, kept_for: Literal["best", "solved", "sampled"] = "sampled"
+) -> Attempt:
     score = Score(status=ProgramStatus.RUNTIME_ERROR, reward=0.25, cases=2, cases_passed=1, error="NameError: x")
-    return Attempt(program=program, update=3, kept_for="sampled", score=score, source=source)
+    return Attempt(program=program, update=3, kept_for=kept_for, score=score, source=source)
 
 
 def test_attempts_survive_and_a_repeated_update_replaces_its_own(tmp_path: Path) -> None:
@@ -33,6 +36,28 @@ def test_attempts_survive_and_a_repeated_update_replaces_its_own(tmp_path: Path)
         (2, "print(2)", "runtime_error", "NameError: x"),
         (5, "print(1)", "runtime_error", "NameError: x"),
     ]
+
+
+def test_sampled_attempts_wait_for_the_disk_and_better_ones_do_not(tmp_path: Path) -> None:
+    now = 0.0
+    files = RunFiles(tmp_path, language="python", log_format="text", clock=lambda: now)
+
+    def on_disk() -> list[int]:
+        with sqlite3.connect(tmp_path / "attempts.sqlite") as database:
+            return [program for (program,) in database.execute("SELECT program FROM attempts ORDER BY program")]
+
+    files.keep_attempts([attempt(1)])
+    assert on_disk() == []
+    files.keep_attempts([attempt(2, kept_for="best")])
+    assert on_disk() == [1, 2]
+    files.keep_attempts([attempt(3)])
+    now = 1.0
+    files.keep_attempts([])
+    files.keep_attempts([attempt(4)])
+    assert on_disk() == [1, 2, 3, 4]
+    files.keep_attempts([attempt(5)])
+    files.close()
+    assert on_disk() == [1, 2, 3, 4, 5]
 
 
 def test_metrics_are_one_object_a_line_and_are_appended_to(tmp_path: Path) -> None:

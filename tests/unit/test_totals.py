@@ -2,52 +2,86 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from altlas.config.sections import RunSection
 from altlas.core.program import ProgramStatus
 from altlas.core.score import Score
+from altlas.core.score_batch import batch_scores
 from altlas.errors import CheckpointError
 from altlas_coordinator.stopping import StopReason, is_stuck, stop_reason
-from altlas_coordinator.totals import Totals
+from altlas_coordinator.totals import Totals, pack_state, unpack_state
 
 
 def score(reward: float, *, solved: bool = False, verified: bool = False) -> Score:
-    return Score(status=ProgramStatus.OK, reward=reward, solved=solved, verified=verified)
+    return Score(status=ProgramStatus.OK, reward=reward, solved=solved, verified=verified, behaviour=bytes(16))
 
 
-def names(*words: str) -> list[bytes]:
-    return [word.encode().ljust(16, b".") for word in words]
+def add(totals: Totals, *scored: tuple[str, Score], unique: int = 0, evaluated: int = 0) -> list[int]:
+    sources = [source.encode() for source, _ in scored]
+    return totals.add(sources, batch_scores([item for _, item in scored]), unique=unique, evaluated=evaluated)
 
 
-def test_counts_programs_and_unique_programs_over_updates() -> None:
+def test_counts_programs_over_updates() -> None:
     totals = Totals()
-    totals.add(["a", "b", "a"], [score(0.1), score(0.2), score(0.1)], names("a", "b", "a"))
-    totals.add(["b", "c"], [score(0.2), score(0.0)], names("b", "c"))
-    assert (totals.updates, totals.programs, totals.unique_programs) == (2, 5, 3)
+    add(totals, ("a", score(0.1)), ("b", score(0.2)), ("a", score(0.1)), unique=2, evaluated=2)
+    add(totals, ("b", score(0.2)), ("c", score(0.0)), unique=1)
+    assert (totals.updates, totals.programs, totals.unique_programs, totals.evaluated_programs) == (2, 5, 3, 2)
 
 
 def test_best_is_the_first_of_equals_and_a_verified_program_beats_an_equal_reward() -> None:
     totals = Totals()
-    assert totals.add(["a", "b", "c"], [score(0.5), score(0.5), score(0.7)], names("a", "b", "c")) == [0, 2]
-    assert totals.add(["d"], [score(1.0, solved=True)], names("d")) == [0]
-    assert totals.add(["e"], [score(1.0, solved=True, verified=True)], names("e")) == [0]
-    assert totals.add(["f"], [score(1.0, solved=True, verified=True)], names("f")) == []
+    assert add(totals, ("a", score(0.5)), ("b", score(0.5)), ("c", score(0.7))) == [0, 2]
+    assert add(totals, ("d", score(1.0, solved=True))) == [0]
+    assert add(totals, ("e", score(1.0, solved=True, verified=True))) == [0]
+    assert add(totals, ("f", score(1.0, solved=True, verified=True))) == []
     assert (totals.best_program, totals.best_found_at, totals.verified) == ("e", 4, True)
 
 
-def test_bytes_round_trip_is_equal_and_deterministic() -> None:
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from([-90.0, -1.0, 0.0, 0.5, 1.0]), st.booleans()), min_size=1, max_size=9),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_best_equals_that_of_one_program_after_the_other(updates: list[list[tuple[float, bool]]]) -> None:
+    totals, best, best_found_at, count = Totals(), (False, -math.inf), 0, 0
+    for update in updates:
+        expected = []
+        for position, (reward, verified) in enumerate(update):
+            if (verified, reward) > best:
+                best, best_found_at = (verified, reward), count
+                expected.append(position)
+            count += 1
+        scored = [(str(reward), score(reward, solved=verified, verified=verified)) for reward, verified in update]
+        assert add(totals, *scored) == expected
+    assert (totals.verified, totals.best_reward, totals.best_program) == (*best, str(best[1]))
+    assert (totals.best_found_at, totals.solved) == (best_found_at, best[0])
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), unique=True))
+def test_state_round_trip_is_equal_and_deterministic(keys: list[int]) -> None:
+    seen = np.array(keys, dtype=np.uint64)
     totals = Totals()
-    totals.add(["a", "ü\n"], [score(0.25), score(0.5)], names("a", "u"))
-    again = Totals.from_bytes(totals.to_bytes())
+    add(totals, ("a", score(-0.25)), ("ü\n", score(0.5)), unique=len(keys))
+    content = pack_state(totals, seen)
+    again, seen_again = unpack_state(content)
     assert again == totals
-    assert again.to_bytes() == totals.to_bytes()
+    assert np.array_equal(seen_again, seen)
+    assert pack_state(again, seen_again) == content
+    assert unpack_state(pack_state(Totals(), seen[:0]))[0] == Totals()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x10\x00\x00\x00{}", b"\x02\x00\x00\x00{}abc", b"\x04\x00\x00\x00nope"])
 def test_damaged_bytes_are_refused(content: bytes) -> None:
     with pytest.raises(CheckpointError, match="coordinator's state"):
-        Totals.from_bytes(content)
+        unpack_state(content)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +105,22 @@ def test_stop_reason(section: RunSection, totals: Totals, is_requested: bool, ex
 
 def test_stuck_counts_from_the_best_and_from_a_fresh_start() -> None:
     section = RunSection(budget=1000, stuck_after=100)
-    assert is_stuck(section, Totals(programs=150, best_found_at=50))
-    assert not is_stuck(section, Totals(programs=149, best_found_at=50))
-    assert not is_stuck(section, Totals(programs=220, best_found_at=50, restarted_at=150))
+    assert is_stuck(section, Totals(programs=150, start_best_at=50))
+    assert not is_stuck(section, Totals(programs=149, start_best_at=50))
+    assert not is_stuck(section, Totals(programs=220, start_best_at=50, restarted_at=150))
     assert not is_stuck(section, Totals(programs=500, verified=True))
     assert not is_stuck(RunSection(budget=1000, stuck_after=0), Totals(programs=900))
+
+
+def test_a_new_start_is_stuck_by_its_own_best_not_by_an_earlier_one() -> None:
+    section, totals = RunSection(budget=1000, stuck_after=3), Totals()
+    add(totals, ("a", score(0.9)), ("b", score(0.1)), ("c", score(0.1)), ("d", score(0.1)))
+    assert is_stuck(section, totals)
+    totals.restart()
+    assert not is_stuck(section, totals)
+    add(totals, ("e", score(0.1)), ("f", score(0.1)))
+    add(totals, ("g", score(0.2)), ("h", score(0.1)))
+    assert not is_stuck(section, totals)
+    assert totals.best_found_at == 0
+    add(totals, ("i", score(0.2)))
+    assert is_stuck(section, totals)

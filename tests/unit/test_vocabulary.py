@@ -36,6 +36,18 @@ def test_shipped_vocabulary_parses_and_has_about_sixty_tokens() -> None:
     assert {"print", "input", "range", "'hello'", "''", "+=", "return", "<DEDENT>", "9"} <= set(vocabulary.texts)
 
 
+def test_the_python_tokens_that_quoted_learning_figures_rest_on_are_unchanged() -> None:
+    digest = parse_vocabulary(load_vocabulary_text("")).digest
+    assert digest == "fc4fc4baa61d60278585be6c962b1787bb7e5dfd83d417e74e6231e553102026"
+
+
+def test_python_stdin_holds_every_python_token() -> None:
+    stdin = parse_vocabulary(load_vocabulary_text(""), name="python-stdin")
+    python = parse_vocabulary(load_vocabulary_text(""))
+    assert set(stdin.texts) - set(python.texts) == {"min", "abs", "split", "count", "'Fizz'", "'Buzz'"}
+    assert set(python.texts) < set(stdin.texts)
+
+
 def test_digest_depends_on_tokens_and_order_only() -> None:
     tokens = [("print", "function"), ("x", "name")]
     digest = parse_vocabulary(document(tokens)).digest

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from altlas.config.sections import Config
-from altlas.core.score import Score
+from altlas.core.score_batch import ScoreBatch
 from altlas.obs.logs import UPDATE
-from altlas.rpc.common.v1 import common_pb2
 from altlas_coordinator.evaluation import EvaluatedBatch, Evaluation
 from altlas_coordinator.roles import Learner, ProgramSource
 from altlas_coordinator.stopping import StopReason, is_stuck, stop_reason
-from altlas_coordinator.totals import Totals
+from altlas_coordinator.totals import Totals, pack_state
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,14 +28,14 @@ class UpdateReport:
     """One update, for whoever watches. `bests`: positions in the batch that were the best so far when they came."""
 
     totals: Totals
-    trajectories: list[common_pb2.Trajectory]
+    sources: list[bytes]
     batch: EvaluatedBatch
     bests: list[int]
     metrics: dict[str, float]
     stage_s: dict[str, float]
 
     @property
-    def scores(self) -> list[Score]:
+    def scores(self) -> ScoreBatch:
         """The batch's scores, in order."""
         return self.batch.scores
 
@@ -98,27 +97,27 @@ class TrainingLoop:
         UPDATE.set(update)
         watch = Stopwatch()
         count = min(self.config.sampling.batch_size, self.config.run.budget - self.totals.programs)
-        trajectories = await self.source.sample(update=update, policy_version=update, count=count)
+        programs = await self.source.sample(update=update, policy_version=update, count=count)
         watch.lap("sample")
-        sources = [trajectory.source for trajectory in trajectories]
-        batch = await self.evaluation.evaluate(update, sources)
+        batch = await self.evaluation.evaluate(update, programs.sources)
         watch.lap("evaluate")
         reinitialise = is_stuck(self.config.run, self.totals) and self.config.run.on_stuck == "reinitialise"
         learned = await self.learner.learn(
-            update, trajectories, batch.scores, behaviour_version=update, reinitialise=reinitialise
+            update, programs, batch.scores, behaviour_version=update, reinitialise=reinitialise
         )
         watch.lap("learn")
+        bests = self.totals.add(
+            programs.sources, batch.scores, unique=int(batch.is_new.sum()), evaluated=batch.evaluated
+        )
         if reinitialise:
-            LOGGER.warning("stuck for %d programs: drew new weights", self.config.run.stuck_after)
-            self.totals.restarted_at = self.totals.programs
-        bests = self.totals.add(sources, batch.scores, batch.fingerprints)
-        self.totals.evaluated_programs += batch.evaluated
+            LOGGER.warning("stuck for %d programs: a new start", self.config.run.stuck_after)
+            self.totals.restart()
         await self.evaluation.forget(update)
         self.totals.seconds += time.monotonic() - watch.started
         self.on_update(
             UpdateReport(
                 totals=self.totals,
-                trajectories=trajectories,
+                sources=programs.sources,
                 batch=batch,
                 bests=bests,
                 metrics=dict(learned.metrics),
@@ -127,5 +126,6 @@ class TrainingLoop:
         )
 
     async def _checkpoint(self) -> tuple[str, str]:
-        response = await self.learner.save_checkpoint(self.totals.updates, self.totals.to_bytes())
+        state = pack_state(self.totals, self.evaluation.seen)
+        response = await self.learner.save_checkpoint(self.totals.updates, state)
         return response.path, response.policy_sha256

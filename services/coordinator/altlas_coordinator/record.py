@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+
+import numpy as np
 
 from altlas.config.sections import Config
+from altlas.core.score_batch import STATUSES
 from altlas.obs.run_files import Attempt, RunFiles
 from altlas.rpc.coordinator.v1 import coordinator_pb2
 from altlas_coordinator import metrics
@@ -16,7 +18,8 @@ LOGGER = logging.getLogger(__name__)
 
 def progress_message(report: UpdateReport, *, budget: int) -> coordinator_pb2.Progress:
     """Return where the run stands after an update."""
-    totals, rewards = report.totals, [score.reward for score in report.scores]
+    totals, rewards = report.totals, report.scores.rewards
+    counts = np.bincount(report.scores.statuses, minlength=len(STATUSES)).tolist()
     return coordinator_pb2.Progress(
         update=totals.updates,
         programs=totals.programs,
@@ -27,17 +30,17 @@ def progress_message(report: UpdateReport, *, budget: int) -> coordinator_pb2.Pr
         best_program=totals.best_program,
         solved=totals.solved,
         verified=totals.verified,
-        mean_reward=sum(rewards) / len(rewards),
-        max_reward=max(rewards),
+        mean_reward=float(rewards.mean()),
+        max_reward=float(rewards.max()),
         seconds=totals.seconds,
         stage_s=report.stage_s,
         metrics=report.metrics,
-        statuses=Counter(score.status.value for score in report.scores),
+        statuses={status.value: count for status, count in zip(STATUSES, counts, strict=True) if count},
     )
 
 
-def record_update(report: UpdateReport, files: RunFiles, *, config: Config) -> None:
-    """Write an update down everywhere it belongs."""
+def record_update(report: UpdateReport, files: RunFiles, *, config: Config) -> coordinator_pb2.Progress:
+    """Write an update down everywhere it belongs, and return where the run stands."""
     progress = progress_message(report, budget=config.run.budget)
     LOGGER.info(
         "update %d: %d programs, reward mean %.3f max %.3f best %.3f, entropy %.2f, %d of %d run, %.2f s",
@@ -74,22 +77,24 @@ def record_update(report: UpdateReport, files: RunFiles, *, config: Config) -> N
         if report.totals.verified:
             LOGGER.info("solved and verified:\n%s", report.totals.best_program)
     metrics.observe(report, progress)
+    return progress
 
 
 def _worth_keeping(report: UpdateReport, *, sample_every: int) -> list[Attempt]:
     first = report.totals.programs - len(report.scores)
     bests = set(report.bests)
-    kept = []
-    for position, score in enumerate(report.scores):
-        is_sampled = bool(sample_every) and (first + position) % sample_every == 0
-        if position in bests or score.solved or is_sampled:
-            kept.append(
-                Attempt(
-                    program=first + position,
-                    update=report.totals.updates - 1,
-                    kept_for="best" if position in bests else "solved" if score.solved else "sampled",
-                    score=score,
-                    source=report.trajectories[position].source,
-                )
-            )
-    return kept
+    is_new_solution = report.scores.solved & report.batch.is_new
+    is_kept = is_new_solution.copy()
+    is_kept[report.bests] = True
+    if sample_every:
+        is_kept[-first % sample_every :: sample_every] = True
+    return [
+        Attempt(
+            program=first + position,
+            update=report.totals.updates - 1,
+            kept_for="best" if position in bests else "solved" if is_new_solution[position] else "sampled",
+            score=report.scores.score(position),
+            source=report.sources[position].decode(),
+        )
+        for position in np.flatnonzero(is_kept).tolist()
+    ]

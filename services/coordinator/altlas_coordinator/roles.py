@@ -5,17 +5,18 @@ A role that is away is waited for, with a line that says for whom, and given up 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import grpc
 import grpc.aio
 
-from altlas.core.score import Score
+from altlas.core.score_batch import ScoreBatch
 from altlas.errors import ProtocolError
+from altlas.rpc.batches import scores_to_proto, sources_from_proto
 from altlas.rpc.channel import call, stream
 from altlas.rpc.common.v1 import common_pb2
-from altlas.rpc.convert import score_to_proto
 from altlas.rpc.generator.v1 import generator_pb2, generator_pb2_grpc
 from altlas.rpc.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from altlas_coordinator.patience import until_back
@@ -23,11 +24,19 @@ from altlas_coordinator.patience import until_back
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class SampledPrograms:
+    """An update's programs: their texts in order, and the trajectories as they came, for the learner alone to read."""
+
+    sources: list[bytes]
+    parts: list[common_pb2.TrajectoryBatch]
+
+
 class ProgramSource(Protocol):
     """Where programs come from."""
 
-    async def sample(self, *, update: int, policy_version: int, count: int) -> list[common_pb2.Trajectory]:
-        """Return `count` trajectories of an update, in order of index."""
+    async def sample(self, *, update: int, policy_version: int, count: int) -> SampledPrograms:
+        """Return `count` programs of an update, in order of index."""
 
 
 class Learner(Protocol):
@@ -39,8 +48,8 @@ class Learner(Protocol):
     async def learn(
         self,
         update: int,
-        trajectories: Sequence[common_pb2.Trajectory],
-        scores: Sequence[Score],
+        programs: SampledPrograms,
+        scores: ScoreBatch,
         *,
         behaviour_version: int,
         reinitialise: bool,
@@ -59,20 +68,31 @@ class GeneratorClient:
         self._run_id = run_id
         self._timeout_s = timeout_s
 
-    async def sample(self, *, update: int, policy_version: int, count: int) -> list[common_pb2.Trajectory]:
+    async def sample(self, *, update: int, policy_version: int, count: int) -> SampledPrograms:
         """See ProgramSource."""
         request = generator_pb2.SampleRequest(
             run_id=self._run_id, policy_version=policy_version, update=update, first_index=0, count=count
         )
 
-        async def once() -> list[common_pb2.Trajectory]:
-            responses = self._stub.Sample(request, timeout=self._timeout_s)
-            return [item async for part in stream(responses, peer="generator") for item in part.trajectories]
+        async def once() -> SampledPrograms:
+            programs = SampledPrograms([], [])
+            async for response in stream(self._stub.Sample(request, timeout=self._timeout_s), peer="generator"):
+                part = response.trajectories
+                if part.first_index != len(programs.sources):
+                    raise ProtocolError(
+                        f"update {update}: the generator sent programs from {part.first_index} on, "
+                        f"expected {len(programs.sources)}"
+                    )
+                programs.sources.extend(sources_from_proto(part.sources))
+                # Read here and nowhere after: the learner has the tokens.
+                part.ClearField("sources")
+                programs.parts.append(part)
+            return programs
 
-        trajectories = await until_back(once, peer="generator", limit_s=self._timeout_s)
-        if [trajectory.index for trajectory in trajectories] != list(range(count)):
-            raise ProtocolError(f"update {update}: the generator sent {len(trajectories)} of {count}, or out of order")
-        return trajectories
+        programs = await until_back(once, peer="generator", limit_s=self._timeout_s)
+        if len(programs.sources) != count:
+            raise ProtocolError(f"update {update}: the generator sent {len(programs.sources)} programs of {count}")
+        return programs
 
 
 class TrainerClient:
@@ -91,8 +111,8 @@ class TrainerClient:
     async def learn(
         self,
         update: int,
-        trajectories: Sequence[common_pb2.Trajectory],
-        scores: Sequence[Score],
+        programs: SampledPrograms,
+        scores: ScoreBatch,
         *,
         behaviour_version: int,
         reinitialise: bool,
@@ -102,8 +122,8 @@ class TrainerClient:
             run_id=self._run_id,
             update=update,
             behaviour_version=behaviour_version,
-            trajectories=trajectories,
-            scores=[score_to_proto(score) for score in scores],
+            trajectories=programs.parts,
+            scores=scores_to_proto(replace(scores, errors=())),
             reinitialise=reinitialise,
         )
         return await self._call(lambda: self._stub.Learn(request, timeout=self._timeout_s))

@@ -26,10 +26,10 @@ from altlas.rpc.coordinator.v1 import coordinator_pb2
 from altlas.transport.ports import JobQueue
 from altlas_coordinator.evaluation import Evaluation
 from altlas_coordinator.loop import Ending, TrainingLoop, UpdateReport
-from altlas_coordinator.record import progress_message, record_update
+from altlas_coordinator.record import record_update
 from altlas_coordinator.roles import GeneratorClient, TrainerClient
 from altlas_coordinator.stopping import StopReason
-from altlas_coordinator.totals import Totals
+from altlas_coordinator.totals import Totals, unpack_state
 
 LOGGER = logging.getLogger(__name__)
 _EVENTS_KEPT = 10_000
@@ -85,6 +85,7 @@ class ActiveRun:
             self.loop = await self._prepare(generator, trainer, files, resume=resume)
             self.ending = await self.loop.run()
             await self.queue.close()
+            files.flush()
             await self._emit(coordinator_pb2.RUN_STATE_FINISHED, f"ended: {self.ending.reason}")
         except AltlasError as error:
             LOGGER.error("run failed: %s: %s", type(error).__name__, error)
@@ -104,7 +105,7 @@ class ActiveRun:
         run_id = self.spec.run_id
         learner = TrainerClient(trainer, run_id=run_id, timeout_s=timeout_s)
         opened = await learner.open(self.spec, resume=resume)
-        totals = Totals.from_bytes(opened.coordinator_state) if opened.coordinator_state else Totals()
+        totals, seen = unpack_state(opened.coordinator_state) if opened.coordinator_state else (Totals(), None)
         if opened.warning:
             LOGGER.warning("%s", opened.warning)
         LOGGER.info("configuration: %s", self.spec.config_json)
@@ -116,12 +117,13 @@ class ActiveRun:
             opened.device,
             f"resumed from {opened.checkpoint} at update {totals.updates}" if resume else "new weights",
         )
-        evaluation = Evaluation(self.queue, run_id=run_id, grading=self.grading, section=self.config.transport)
+        evaluation = Evaluation(
+            self.queue, run_id=run_id, grading=self.grading, section=self.config.transport, seen=seen
+        )
         await evaluation.open()
 
         def on_update(report: UpdateReport) -> None:
-            record_update(report, files, config=self.config)
-            self.progress = progress_message(report, budget=self.config.run.budget)
+            self.progress = record_update(report, files, config=self.config)
             self._append("")
 
         loop = TrainingLoop(

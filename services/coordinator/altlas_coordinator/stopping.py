@@ -35,5 +35,5 @@ def stop_reason(section: RunSection, totals: Totals, *, is_requested: bool) -> S
 
 def is_stuck(section: RunSection, totals: Totals) -> bool:
     """Whether `stuck_after` programs brought no better one, counted from the best or the last fresh start."""
-    since = totals.programs - max(totals.best_found_at, totals.restarted_at)
+    since = totals.programs - max(totals.start_best_at, totals.restarted_at)
     return bool(section.stuck_after) and not totals.verified and since >= section.stuck_after

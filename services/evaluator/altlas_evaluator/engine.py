@@ -373,6 +373,11 @@ class Batch:
             if self._is_cancelled:
                 raise CancelledError
 
+    def raise_if_cancelled(self) -> None:
+        """Raise CancelledError once `cancel` was called: for work of the caller's own."""
+        if self._is_cancelled:
+            raise CancelledError
+
     def cancel(self) -> None:
         """Drop and kill what this batch runs, and let nothing more of it begin."""
         with self._lock:

@@ -7,12 +7,14 @@ import binascii
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from altlas.core.program import Limits
+from altlas.core.task import BRAINF, MAX_BRAINF_BASE, MAX_BRAINF_STEPS
 
 RecordId = str | int | float | None
 
@@ -79,12 +81,20 @@ class ScoreRecord(_SourceRecord):
     """A program to score; its inputs and limits are the task's."""
 
 
+_TEXT_KEYS = ("stdin", "stdin_base64", "limits")
+_INTEGER_KEYS = ("input", "base", "max_steps", "require_correct_syntax")
+
+
 class ExecuteRecord(_SourceRecord):
-    """A program to run once."""
+    """A program to run once: with text as its input and limits, or in brainf with integers and steps."""
 
     stdin: str | None = None
     stdin_base64: str | None = None
     limits: LimitsRecord = LimitsRecord()
+    input: list[Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]] = []
+    base: int = Field(256, ge=1, le=MAX_BRAINF_BASE)
+    max_steps: int = Field(5000, ge=1, le=MAX_BRAINF_STEPS)
+    require_correct_syntax: bool = False
 
     @model_validator(mode="after")
     def _check_stdin(self) -> Self:
@@ -92,6 +102,10 @@ class ExecuteRecord(_SourceRecord):
             raise ValueError("give stdin or stdin_base64, not both")
         _check_base64("stdin_base64", self.stdin_base64)
         return self
+
+    def misplaced_keys(self, language: str) -> Sequence[str]:
+        """Return the keys given that mean nothing in a language."""
+        return [key for key in (_TEXT_KEYS if language == BRAINF else _INTEGER_KEYS) if key in self.model_fields_set]
 
     @property
     def stdin_bytes(self) -> bytes:

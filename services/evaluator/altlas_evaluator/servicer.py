@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ import grpc.aio
 from altlas.config.sections import RewardSection
 from altlas.core.program import Execution, Limits, Program
 from altlas.core.score import Score
-from altlas.core.task import Task, parse_task
+from altlas.core.task import BRAINF, Task, parse_task
 from altlas.errors import ConfigError, OverloadedError, ProtocolError, SandboxError
 from altlas.rpc.channel import MESSAGE_LIMIT_BYTES
 from altlas.rpc.convert import execution_to_proto, limits_from_proto, limits_to_proto, score_to_proto
@@ -27,7 +27,8 @@ from altlas.rpc.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
 from altlas_evaluator.admission import Admission
 from altlas_evaluator.answers import AnswerStream
 from altlas_evaluator.engine import Batch, Executor
-from altlas_evaluator.scoring import TaskScorer
+from altlas_evaluator.languages.registry import task_languages
+from altlas_evaluator.scoring import TaskScorer, check_program
 from altlas_evaluator.submission import Submission
 from altlas_evaluator.waiting import WaitingThreads
 
@@ -69,7 +70,7 @@ class EvaluatorServicer(evaluator_pb2_grpc.EvaluatorServiceServicer):
         self._check_count(len(request.programs))
         limits = limits_from_proto(request.limits, self._executor.default_limits)
         programs = [_program(item) for item in request.programs]
-        with self.admission.hold(len(programs), request.ByteSize()), self._naming("programs", programs, limits):
+        with self.admission.hold(len(programs), request.ByteSize()), self._naming_programs(programs, limits):
             submissions = self._executor.submit_now(programs, limits)
             try:
                 executions = await _gather(submissions)
@@ -88,7 +89,7 @@ class EvaluatorServicer(evaluator_pb2_grpc.EvaluatorServiceServicer):
         with self.admission.hold(len(request.sources), request.ByteSize()):
             task = await self._threads.run(self._parse, request.task_toml)
             programs = [Program(source=source, language=task.language) for source in request.sources]
-            with self._naming("sources", programs, task.program_limits):
+            with _naming("sources", programs, lambda program: check_program(program, task, self._executor)):
                 scores = await self._score(task, request.sources)
         return evaluator_pb2.EvaluateResponse(
             scores=[score_to_proto(score) for score in scores], tier=self._executor.tier
@@ -131,7 +132,7 @@ class EvaluatorServicer(evaluator_pb2_grpc.EvaluatorServiceServicer):
         return evaluator_pb2.GetCapabilitiesResponse(
             tier=self._executor.tier,
             layers=self._executor.layers,
-            languages=self._executor.languages,
+            languages=task_languages(),
             slots=self._executor.slots,
             ceiling=limits_to_proto(self._executor.ceiling),
         )
@@ -194,8 +195,8 @@ class EvaluatorServicer(evaluator_pb2_grpc.EvaluatorServiceServicer):
             raise
 
     def _parse(self, text: str) -> Task:
-        task = parse_task(text, where="task_toml", languages=self._executor.languages)
-        self._executor.check(Program(source=b"", language=task.language), task.program_limits)
+        task = parse_task(text, where="task_toml", languages=task_languages())
+        check_program(Program(source=b"", language=task.language), task, self._executor)
         return task
 
     def _check_count(self, count: int) -> None:
@@ -205,19 +206,8 @@ class EvaluatorServicer(evaluator_pb2_grpc.EvaluatorServiceServicer):
                 "and sandbox.queue_programs), or use a stream"
             )
 
-    @contextlib.contextmanager
-    def _naming(self, field: str, programs: Sequence[Program], limits: Limits) -> Iterator[None]:
-        """Say which of a call's programs an error is about."""
-        try:
-            yield
-        except ConfigError:
-            self._executor.check(Program(source=b""), limits)
-            for index, program in enumerate(programs):
-                try:
-                    self._executor.check(program, limits)
-                except ConfigError as error:
-                    raise ConfigError(f"{field}[{index}]: {error}") from error
-            raise
+    def _naming_programs(self, programs: Sequence[Program], limits: Limits) -> contextlib.AbstractContextManager[None]:
+        return _naming("programs", programs, lambda program: self._executor.check(program, limits))
 
     @contextlib.contextmanager
     def _counted_stream(self) -> Iterator[None]:
@@ -228,6 +218,21 @@ class EvaluatorServicer(evaluator_pb2_grpc.EvaluatorServiceServicer):
             yield
         finally:
             self._streams -= 1
+
+
+@contextlib.contextmanager
+def _naming(field: str, programs: Sequence[Program], check: Callable[[Program], None]) -> Iterator[None]:
+    """Say which of a call's programs an error is about."""
+    try:
+        yield
+    except ConfigError:
+        check(Program(source=b""))
+        for index, program in enumerate(programs):
+            try:
+                check(program)
+            except ConfigError as error:
+                raise ConfigError(f"{field}[{index}]: {error}") from error
+        raise
 
 
 async def _gather(submissions: Sequence[Submission]) -> list[Execution]:
@@ -260,4 +265,10 @@ async def _sources(
 
 
 def _program(item: evaluator_pb2.ExecuteProgram) -> Program:
+    """Return the program of a message; raises ConfigError for brainf, whose input is no text."""
+    if item.language == BRAINF:
+        raise ConfigError(
+            "brainf programs read and write integers, which Execute does not carry: use Evaluate with a task, or "
+            "`altlas execute --language brainf`"
+        )
     return Program(source=item.source, language=item.language or "python", stdin=item.stdin)

@@ -18,11 +18,13 @@ from typing import BinaryIO
 
 from altlas.core.program import Execution, Program, ProgramStatus
 from altlas.core.reward import RewardSettings
-from altlas.core.task import Task
+from altlas.core.task import BRAINF, Task
 from altlas.errors import ConfigError, SandboxError
 from altlas_evaluator.engine import Executor
+from altlas_evaluator.languages.brainf.runner import load_kernel, run_brainf
+from altlas_evaluator.languages.registry import task_languages
 from altlas_evaluator.line_records import ExecuteRecord, RecordError, ScoreRecord, parse_record
-from altlas_evaluator.scoring import ScoredProgram, TaskScorer
+from altlas_evaluator.scoring import ScoredProgram, TaskScorer, check_program
 
 LINE_BYTES = 128 << 20
 _LINES_PER_SLOT = 8
@@ -36,28 +38,50 @@ def stream_execute(input: BinaryIO, output: BinaryIO, executor: Executor, *, lan
     """Run every program of `input` and write what came of it to `output`.
 
     Args:
-        input: lines {id?, source | source_base64, stdin? | stdin_base64?, language?, limits?}.
+        input: lines {id?, source | source_base64, stdin? | stdin_base64?, language?, limits?}; of brainf {id?, source |
+            source_base64, input?, base?, max_steps?, require_correct_syntax?, language?}.
         output: lines {id, status, exit_code, stdout, stderr, cpu_s, wall_s, peak_memory_bytes}, `stdout_base64` in
-            place of `stdout` where it is not UTF-8; {line, id, error} for a line that is wrong.
-        executor: runs them.
+            place of `stdout` where it is not UTF-8; of brainf {id, status, output, steps}, the status being ok,
+            step_limit or syntax_error; {line, id, error} for a line that is wrong.
+        executor: runs them, but for those in brainf.
         language: of records that name none.
 
     Raises:
-        ConfigError: the executor does not run that language.
+        ConfigError: that language cannot be run here.
     """
-    if language not in executor.languages:
-        raise ConfigError(f"language {language!r} is unknown; choose from {', '.join(executor.languages)}")
+    if language == BRAINF:
+        load_kernel()
+    elif language not in executor.languages:
+        raise ConfigError(f"language {language!r} is unknown; choose from {', '.join(task_languages())}")
 
     def accept(line: bytes) -> Pending:
         record = parse_record(ExecuteRecord, line)
-        program = Program(source=record.source_bytes, language=record.language or language, stdin=record.stdin_bytes)
         try:
-            future = executor.submit(program, record.limits_within(executor.default_limits))
+            return _accept_program(record, record.language or language, executor)
         except ConfigError as error:
             raise RecordError(str(error), record.id) from error
-        return lambda: {"id": record.id, **_describe(future.result())}
 
     _stream(input, output, accept, window=_LINES_PER_SLOT * executor.slots)
+
+
+def _accept_program(record: ExecuteRecord, language: str, executor: Executor) -> Pending:
+    """Start a record's program; raises ConfigError where it cannot be run as it stands."""
+    misplaced = record.misplaced_keys(language)
+    if misplaced:
+        raise ConfigError(f"{', '.join(misplaced)}: not for programs in {language}")
+    if language == BRAINF:
+        run = run_brainf(
+            record.source_bytes,
+            record.input,
+            base=record.base,
+            max_steps=record.max_steps,
+            requires_balance=record.require_correct_syntax,
+        )
+        answer: Answer = {"id": record.id, "status": run.status, "output": run.output, "steps": run.steps}
+        return lambda: answer
+    program = Program(source=record.source_bytes, language=language, stdin=record.stdin_bytes)
+    future = executor.submit(program, record.limits_within(executor.default_limits))
+    return lambda: {"id": record.id, **_describe(future.result())}
 
 
 def stream_score(input: BinaryIO, output: BinaryIO, executor: Executor, *, task: Task, reward: RewardSettings) -> None:
@@ -67,15 +91,15 @@ def stream_score(input: BinaryIO, output: BinaryIO, executor: Executor, *, task:
         input: lines {id?, source | source_base64, language?}.
         output: what `stream_execute` writes, of the first case, with the status over all cases, and reward,
             components, cases_passed, cases, solved, verified. A program that the sandbox failed on has status
-            sandbox_error and reward null.
+            sandbox_error and reward null; a brainf program at its step limit has status timeout.
         executor: runs them.
         task: cases and limits.
         reward: what the task leaves open.
 
     Raises:
-        ConfigError: the task's limits are above the executor's ceiling.
+        ConfigError: the task's limits are above the executor's ceiling, or its language cannot be run here.
     """
-    executor.check(Program(source=b"", language=task.language), task.program_limits)
+    check_program(Program(source=b"", language=task.language), task, executor)
     scorer = TaskScorer(executor, reward)
     # Scoring waits for a program's cases; the threads only wait, the slots' own do the work.
     with ThreadPoolExecutor(2 * executor.slots, thread_name_prefix="score") as pool:
@@ -86,7 +110,7 @@ def stream_score(input: BinaryIO, output: BinaryIO, executor: Executor, *, task:
             if program.language != task.language:
                 raise RecordError(f"language {program.language!r} is not the task's, {task.language}", record.id)
             try:
-                executor.check(program, task.program_limits)
+                check_program(program, task, executor)
             except ConfigError as error:
                 raise RecordError(str(error), record.id) from error
             future = pool.submit(scorer.evaluate, task, [program.source])

@@ -15,7 +15,10 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from google.protobuf.message import DecodeError
 
 from altlas.core.grading import Grading, parse_grading
+from altlas.core.program import FINGERPRINT_BYTES, is_sandboxed
+from altlas.core.score_batch import ScoreBatch
 from altlas.errors import ConfigError, ProtocolError, SandboxError, TaskError, TransientError
+from altlas.rpc.batches import scores_to_proto, sources_from_proto
 from altlas.rpc.convert import score_to_proto
 from altlas.rpc.evaluator.v1 import evaluator_pb2
 from altlas.transport.ports import Commit, Delivery, JobSource
@@ -126,13 +129,13 @@ class Worker:
         started = time.monotonic()
         try:
             job = evaluator_pb2.Job.FromString(delivery.payload)
-            if len(job.sources) != len(job.fingerprints):
+            sources = sources_from_proto(job.sources)
+            if len(job.fingerprints) != FINGERPRINT_BYTES * len(sources):
                 raise ProtocolError(
-                    f"job {delivery.job_id}: {len(job.sources)} programs, {len(job.fingerprints)} names"
+                    f"job {delivery.job_id}: {len(job.fingerprints)} bytes of fingerprints for {len(sources)} programs"
                 )
             grading = self._grading(job.task_digest)
-            scorer = TaskScorer(batch, grading.reward)
-            scores = [score_to_proto(score) for score in scorer.score(grading.task, job.sources)]
+            scores = TaskScorer(batch, grading.reward).score_batch(grading.task, sources)
         except (SandboxError, ProtocolError, TaskError, ConfigError, DecodeError) as error:
             LOGGER.error("job %s given back: %s: %s", delivery.job_id, type(error).__name__, error)
             metrics.JOBS.labels("failed").inc()
@@ -141,12 +144,12 @@ class Worker:
         result = evaluator_pb2.JobResult(
             job_id=job.job_id,
             worker=self._name,
-            scores=scores,
+            scores=scores_to_proto(scores),
             seconds=time.monotonic() - started,
             tier=self._executor.tier,
         )
-        by_fingerprint = {key: score.SerializeToString() for key, score in zip(job.fingerprints, scores, strict=True)}
-        is_first = self._commit(Commit(delivery=delivery, payload=result.SerializeToString(), scores=by_fingerprint))
+        stored = _stored_scores(job.fingerprints, scores) if is_sandboxed(grading.task.language) else {}
+        is_first = self._commit(Commit(delivery=delivery, payload=result.SerializeToString(), scores=stored))
         metrics.JOBS.labels("committed" if is_first else "duplicate").inc()
         metrics.JOB_SECONDS.observe(time.monotonic() - started)
 
@@ -180,3 +183,12 @@ class Worker:
                     self._source.renew(in_hand)
                 except TransientError as error:
                     LOGGER.warning("lease not renewed, another worker may take over: %s", error)
+
+
+def _stored_scores(fingerprints: bytes, scores: ScoreBatch) -> dict[bytes, bytes]:
+    """Return the score store's entry for each program."""
+    starts = range(0, len(fingerprints), FINGERPRINT_BYTES)
+    return {
+        fingerprints[start : start + FINGERPRINT_BYTES]: score_to_proto(scores.score(row)).SerializeToString()
+        for row, start in enumerate(starts)
+    }

@@ -1,5 +1,5 @@
-"""The generator's runs: a sampler and the weights it holds. Everything comes from the trainer, so a generator that was
-restarted knows after one call what the dead one knew.
+"""The generator's runs: a proposer, made from what the trainer publishes. Everything comes from there, so a generator
+that was restarted knows after one call what the dead one knew.
 """
 
 from __future__ import annotations
@@ -13,26 +13,29 @@ from altlas.config.loader import config_from_json
 from altlas.config.sections import Config
 from altlas.core.device import choose_device
 from altlas.core.grammar import TokenConstraint, build_constraint
-from altlas.core.policy import policy_from_bytes
-from altlas.core.sampling import Sampler
+from altlas.core.policy import tensors_from_bytes
+from altlas.core.proposals import Proposer, build_proposer
 from altlas.core.task import parse_task
-from altlas.core.tokenizer import Tokenizer
 from altlas.core.vocabulary import Vocabulary, parse_vocabulary
 from altlas.errors import ProtocolError
 from altlas.rpc.common.v1 import common_pb2
 from altlas.rpc.trainer.v1 import trainer_pb2
 from altlas.rpc.trajectories import trajectories_to_proto
+from altlas_generator.decoding import DecodeBatch, build_decoder
+
+PART = 4096
 
 
 @dataclass
 class GeneratorRun:
-    """One run's sampler, at one policy version."""
+    """One run's proposer, at one policy version."""
 
     config: Config
     vocabulary: Vocabulary
     constraint: TokenConstraint
     device: torch.device
-    sampler: Sampler | None = None
+    decode_batch: DecodeBatch
+    proposer: Proposer | None = None
     policy_version: int = -1
 
     def load(self, header: trainer_pb2.PolicyHeader, content: bytes) -> None:
@@ -43,40 +46,36 @@ class GeneratorRun:
         """
         if len(content) != header.size_bytes or hashlib.sha256(content).digest() != header.sha256:
             raise ProtocolError(f"policy version {header.policy_version} arrived damaged: size or SHA-256 differ")
-        self.sampler = Sampler(
-            policy_from_bytes(content, self.config.model, len(self.vocabulary)),
-            constraint=self.constraint,
+        self.proposer = build_proposer(
+            tensors_from_bytes(content),
+            self.config,
             vocabulary=self.vocabulary,
-            sampling=self.config.sampling,
+            constraint=self.constraint,
             device=self.device,
         )
         self.policy_version = header.policy_version
 
-    def sample(self, *, update: int, first_index: int, count: int) -> list[common_pb2.Trajectory]:
-        """Draw programs `first_index` .. `first_index + count - 1` of an update.
+    def sample(self, *, update: int, first_index: int, count: int) -> list[common_pb2.TrajectoryBatch]:
+        """Draw programs `first_index` .. `first_index + count - 1` of an update, in parts of at most PART.
 
         Raises:
             ProtocolError: no weights have been loaded.
         """
-        if self.sampler is None:
+        if self.proposer is None:
             raise ProtocolError("no policy has been loaded")
-        batch = self.sampler.sample(
+        batch = self.proposer.propose(
             seed=self.config.run.seed,
             update=update,
             first_index=first_index,
             count=count,
             policy_version=self.policy_version,
         )
-        tokenizer = Tokenizer(self.vocabulary)
-        sources = [
-            tokenizer.decode(row[:length])
-            for row, length in zip(batch.tokens.tolist(), batch.lengths.tolist(), strict=True)
-        ]
-        return trajectories_to_proto(batch, sources)
+        parts = [batch.part(start, start + PART) for start in range(0, count, PART)]
+        return [trajectories_to_proto(part, self.decode_batch(part.tokens, part.lengths)) for part in parts]
 
 
 def open_run(spec: common_pb2.RunSpec) -> GeneratorRun:
-    """Build a run's sampler from its spec; its weights come with `load`.
+    """Build a run's proposer from its spec; its weights come with `load`.
 
     Raises:
         AltlasError: configuration, task, vocabulary or device is wrong.
@@ -88,6 +87,9 @@ def open_run(spec: common_pb2.RunSpec) -> GeneratorRun:
     return GeneratorRun(
         config=config,
         vocabulary=vocabulary,
-        constraint=build_constraint(vocabulary, language=task.language, grammar=config.sampling.grammar),
+        constraint=build_constraint(
+            vocabulary, language=task.language, grammar=config.sampling.grammar, length=config.sampling.length
+        ),
         device=choose_device(config.model.device).device,
+        decode_batch=build_decoder(vocabulary, language=task.language),
     )

@@ -15,12 +15,12 @@ from altlas.errors import ProtocolError
 from altlas.rpc.channel import stream
 from altlas.rpc.generator.v1 import generator_pb2, generator_pb2_grpc
 from altlas.rpc.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from altlas.rpc.trajectories import TOKEN_BYTES
 from altlas_generator import metrics
 from altlas_generator.runs import GeneratorRun, open_run
 
 LOGGER = logging.getLogger(__name__)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-PART = 512
 MAX_COUNT = 1 << 20
 T = TypeVar("T")
 
@@ -41,15 +41,13 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
             raise ProtocolError(f"count {request.count} is not in 1..{MAX_COUNT}")
         run = await self._at_version(request, context)
         with metrics.SAMPLE_SECONDS.time():
-            trajectories = await self._in_worker(
+            parts = await self._in_worker(
                 lambda: run.sample(update=request.update, first_index=request.first_index, count=request.count)
             )
-        metrics.PROGRAMS.inc(len(trajectories))
-        metrics.TOKENS.inc(sum(len(trajectory.tokens) for trajectory in trajectories))
-        for start in range(0, len(trajectories), PART):
-            yield generator_pb2.SampleResponse(
-                trajectories=trajectories[start : start + PART], policy_version=run.policy_version
-            )
+        metrics.PROGRAMS.inc(request.count)
+        metrics.TOKENS.inc(sum(len(part.tokens) for part in parts) // TOKEN_BYTES)
+        for part in parts:
+            yield generator_pb2.SampleResponse(trajectories=part)
 
     def close(self) -> None:
         """Wait for the work in progress and end the thread."""

@@ -17,15 +17,15 @@ from altlas.checkpoint.store import CheckpointStore, LoadedCheckpoint
 from altlas.config.loader import config_digest, config_from_json
 from altlas.core.device import DeviceChoice, choose_device
 from altlas.core.grammar import build_constraint
-from altlas.core.policy import policy_sha256, policy_to_bytes
+from altlas.core.policy import tensors_to_bytes
 from altlas.core.task import parse_task
 from altlas.core.vocabulary import Vocabulary, parse_vocabulary
 from altlas.errors import CheckpointError, ProtocolError
+from altlas.rpc.batches import scores_from_proto
 from altlas.rpc.common.v1 import common_pb2
-from altlas.rpc.convert import score_from_proto
 from altlas.rpc.trainer.v1 import trainer_pb2
 from altlas.rpc.trajectories import trajectories_from_proto
-from altlas_trainer.trainer import Trainer
+from altlas_trainer.learner import Learner, build_learner
 
 _STATE_FILE = "trainer.safetensors"
 _META_FILE = "trainer.json"
@@ -37,7 +37,7 @@ class TrainerRun:
     """One run in the trainer's hands."""
 
     spec: common_pb2.RunSpec
-    trainer: Trainer
+    learner: Learner
     store: CheckpointStore
     device: DeviceChoice
     vocabulary: Vocabulary
@@ -49,12 +49,12 @@ class TrainerRun:
     @property
     def policy_version(self) -> int:
         """The number of updates done."""
-        return self.trainer.updates
+        return self.learner.updates
 
     def policy_snapshot(self) -> bytes:
-        """Return the present policy as a safetensors file; made once per version."""
+        """Return what programs are proposed from as a safetensors file; made once per version."""
         if self.policy_version not in self.policy_bytes:
-            self.policy_bytes = {self.policy_version: policy_to_bytes(self.trainer.policy)}
+            self.policy_bytes = {self.policy_version: tensors_to_bytes(self.learner.snapshot())}
         return self.policy_bytes[self.policy_version]
 
     def learn(self, request: trainer_pb2.LearnRequest) -> trainer_pb2.LearnResponse:
@@ -71,16 +71,14 @@ class TrainerRun:
                 f"update {request.update} of run {self.spec.run_id} came while {self.policy_version} is due: "
                 "resume the run from its newest checkpoint"
             )
-        if len(request.trajectories) != len(request.scores):
-            raise ProtocolError(f"{len(request.trajectories)} trajectories with {len(request.scores)} scores")
         batch = trajectories_from_proto(
             request.trajectories,
             policy_version=request.behaviour_version,
             pad_id=self.vocabulary.pad_id,
             vocabulary_size=len(self.vocabulary),
         )
-        scores = [score_from_proto(message) for message in request.scores]
-        report = self.trainer.learn(batch, scores, update=request.update, reinitialise=request.reinitialise)
+        scores = scores_from_proto(request.scores)
+        report = self.learner.learn(batch, scores, update=request.update, reinitialise=request.reinitialise)
         self.last_response = trainer_pb2.LearnResponse(policy_version=report.policy_version, metrics=report.metrics)
         return self.last_response
 
@@ -93,7 +91,7 @@ class TrainerRun:
         """
         if request.update != self.policy_version:
             raise ProtocolError(f"checkpoint of update {request.update} asked for at update {self.policy_version}")
-        tensors, meta = self.trainer.state_dict()
+        tensors, meta = self.learner.state_dict()
         last = self.last_response.SerializeToString().hex() if self.last_response else ""
         files = {
             _STATE_FILE: save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}),
@@ -104,7 +102,7 @@ class TrainerRun:
         self.coordinator_state = request.coordinator_state
         return trainer_pb2.SaveCheckpointResponse(
             path=str(path),
-            policy_sha256=policy_sha256(self.trainer.policy),
+            policy_sha256=self.learner.sha256(),
             size_bytes=sum(len(content) for content in files.values()),
         )
 
@@ -123,7 +121,7 @@ class TrainerRun:
                     "resume with the task, reward settings and vocabulary it was started with"
                 )
         meta = json.loads(self.loaded.files[_META_FILE])
-        self.trainer.load_state(load_tensors(self.loaded.files[_STATE_FILE]), meta["trainer"])
+        self.learner.load_state(load_tensors(self.loaded.files[_STATE_FILE]), meta["trainer"])
         if meta["last_response"]:
             self.last_response = trainer_pb2.LearnResponse.FromString(bytes.fromhex(meta["last_response"]))
         self.coordinator_state = self.loaded.files[_COORDINATOR_FILE]
@@ -151,17 +149,19 @@ def open_run(spec: common_pb2.RunSpec, *, resume: bool) -> TrainerRun:
     vocabulary = parse_vocabulary(spec.vocabulary_json, name=task.vocabulary, where="the run's vocabulary")
     device = choose_device(config.model.device)
     run_dir = Path(spec.run_dir)
-    trainer = Trainer(
+    learner = build_learner(
         config,
         vocabulary=vocabulary,
-        constraint=build_constraint(vocabulary, language=task.language, grammar=config.sampling.grammar),
+        constraint=build_constraint(
+            vocabulary, language=task.language, grammar=config.sampling.grammar, length=config.sampling.length
+        ),
         device=device.device,
         seed=config.run.seed,
         inspection_dir=run_dir,
     )
     run = TrainerRun(
         spec=spec,
-        trainer=trainer,
+        learner=learner,
         store=CheckpointStore(run_dir / "checkpoints", keep_last=config.run.keep_last),
         device=device,
         vocabulary=vocabulary,

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
-from altlas.core.policy import policy_sha256
 from altlas.errors import ProtocolError
 from altlas.rpc.channel import CHUNK_BYTES
 from altlas.rpc.trainer.v1 import trainer_pb2, trainer_pb2_grpc
@@ -102,8 +101,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             checkpoint=str(run.loaded.path) if run.loaded else "",
             warning=(run.loaded.warning or "") if run.loaded else "",
             device=f"{run.device.device} ({run.device.reason})",
-            parameters=sum(parameter.numel() for parameter in run.trainer.policy.parameters()),
-            policy_sha256=policy_sha256(run.trainer.policy),
+            parameters=run.learner.parameters,
+            policy_sha256=run.learner.sha256(),
         )
 
     def _policy(self, request: trainer_pb2.GetPolicyRequest) -> tuple[trainer_pb2.PolicyHeader, bytes]:

@@ -1,14 +1,16 @@
-"""One learner: advantage, loss, gradient, step. Owns everything of a run that learning changes.
+"""The policy's learner: advantage, loss, gradient, step. Owns everything of a run that learning changes.
 
 Its whole state is in `state_dict`: an instance that loads it goes on bit for bit. A loss or gradient that is not finite
 ends the run before the weights move. `updates` is both the count of updates done and the policy's version.
+
+Only programs that were sampled whole from the policy enter the policy gradient. All programs are offered to the queue
+and to the archive, and what these hold is learned by imitation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,26 +20,23 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from altlas.config.sections import Config
+from altlas.core.archive import Archive
+from altlas.core.entropy_target import EntropyWeight
 from altlas.core.novelty import BehaviourCounts
-from altlas.core.objective import build_objective, mean_entropy, queue_loss, reinforce_loss
-from altlas.core.policy import AltlasRNN, build_policy, load_weights
-from altlas.core.priority_queue import BEHAVIOUR_BYTES, PriorityQueue
-from altlas.core.score import Score
+from altlas.core.objective import build_objective, drawn_items, offered_rows, token_identities, update_losses
+from altlas.core.optimizers import build_optimizer
+from altlas.core.policy import AltlasRNN, build_policy, load_weights, policy_sha256
+from altlas.core.priority_queue import PriorityQueue
+from altlas.core.proposals import Origin, elites_to_tensors
+from altlas.core.score_batch import ScoreBatch
 from altlas.core.teacher_forcing import TeacherForcing
 from altlas.core.trajectory import IntArray, TrajectoryBatch
-from altlas.errors import CheckpointError, LearningError, ProtocolError
+from altlas.errors import CheckpointError, LearningError
+from altlas_trainer.learner import LearnReport, check_update, reward_metrics, under
 
 if TYPE_CHECKING:
     from altlas.core.grammar import TokenConstraint
     from altlas.core.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True, slots=True)
-class LearnReport:
-    """What one update did. `policy_version` is the version after it."""
-
-    policy_version: int
-    metrics: dict[str, float]
 
 
 class Trainer:
@@ -66,24 +65,37 @@ class Trainer:
         self._start()
 
     def _start(self) -> None:
-        """Draw the weights of start number `restarts`; optimizer, baseline and queue begin anew."""
+        """Draw the weights of start number `restarts`; optimizer, baseline, queue and archive begin anew."""
+        config = self._config
         self.policy: AltlasRNN = build_policy(
-            self._config.model, len(self._vocabulary), seed=self._seed, restart_index=self.restarts
+            config.model, len(self._vocabulary), seed=self._seed, restart_index=self.restarts
         ).to(self._device)
-        self._optimizer = torch.optim.Adam(self.policy.parameters(), lr=self._config.optimizer.learning_rate)
-        self._objective = build_objective(self._config.objective)
-        self._queue = PriorityQueue(self._config.objective.pqt_size)
+        self._optimizer = build_optimizer(self.policy, config.optimizer)
+        self._objective = build_objective(config.objective)
+        self._entropy_weight = EntropyWeight(config.objective)
+        self._queue = PriorityQueue(config.objective.pqt_size)
+        self._archive = Archive(config.archive)
         self._forcing = TeacherForcing(
             self.policy,
             constraint=self._constraint,
             vocabulary=self._vocabulary,
-            max_tokens=self._config.sampling.max_tokens,
-            temperature=self._config.sampling.temperature,
+            max_tokens=config.sampling.max_tokens,
+            temperature=config.sampling.temperature,
             device=self._device,
         )
 
+    @property
+    def parameters(self) -> int:
+        """Weights that learning moves."""
+        return sum(parameter.numel() for parameter in self.policy.parameters() if parameter.requires_grad)
+
+    @property
+    def _has_archive(self) -> bool:
+        proposals = self._config.proposals
+        return bool(proposals.mutation or proposals.infill) or self._config.objective.pqt_source == "archive"
+
     def learn(
-        self, batch: TrajectoryBatch, scores: Sequence[Score], *, update: int, reinitialise: bool = False
+        self, batch: TrajectoryBatch, scores: ScoreBatch, *, update: int, reinitialise: bool = False
     ) -> LearnReport:
         """Make one update from programs and their scores, in the same order.
 
@@ -95,72 +107,102 @@ class Trainer:
             LearningError: loss or gradient is not finite. The weights have not moved, and the batch lies in
                 inspection_dir; the run has to end.
         """
-        self._check(batch, scores, update)
-        rewards = torch.tensor([score.reward for score in scores], dtype=torch.float64)
+        check_update(batch, scores, update=update, due=self.updates)
         if reinitialise:
             self.restarts += 1
             self._start()
             self.updates += 1
-            return LearnReport(self.updates, _reward_metrics(rewards))
-        returns = rewards + self._bonuses(scores)
-        self._queue.add(batch, scores)
-        advantages = self._objective.advantages(returns)
-        metrics = self._backpropagate(batch, advantages)
+            return LearnReport(self.updates, reward_metrics(scores))
+        returns = torch.tensor(scores.rewards) + self._bonuses(scores)
+        metrics = self._remember(batch, scores)
+        metrics |= self._backpropagate(batch, returns)
         gradient_norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self._config.optimizer.gradient_clip)
-        metrics |= {"gradient_norm": float(gradient_norm), "advantage_std": float(advantages.std(correction=0))}
+        metrics["gradient_norm"] = float(gradient_norm)
         if not all(math.isfinite(value) for value in metrics.values()):
-            raise LearningError(self._report_failure(batch, rewards, metrics))
+            raise LearningError(self._report_failure(batch, scores, metrics))
         self._optimizer.step()
+        self._entropy_weight.update(metrics["entropy"])
+        if self._config.objective.pqt_offer == "batch_best":
+            self._offer(batch, scores, offered_rows(torch.tensor(scores.rewards), "batch_best"))
         self.updates += 1
-        return LearnReport(self.updates, metrics | _reward_metrics(rewards) | {"queue_best": self._queue.best_reward})
+        return LearnReport(self.updates, metrics | reward_metrics(scores) | {"queue_best": self._queue.best_reward})
 
-    def _backpropagate(self, batch: TrajectoryBatch, advantages: Tensor) -> dict[str, float]:
-        """Set the gradients of the loss over the batch and, for priority-queue training, the queue."""
+    def _remember(self, batch: TrajectoryBatch, scores: ScoreBatch) -> dict[str, float]:
+        """Offer the batch to the queue and to the archive, as far as the update is to learn from it."""
+        if self._config.objective.pqt_offer == "all":
+            self._offer(batch, scores, np.arange(len(batch), dtype=np.int64))
+        if not self._has_archive:
+            return {}
+        entered = self._archive.offer(batch, scores)
+        by_origin = np.bincount(batch.origins[entered], minlength=len(Origin))
+        counts = {
+            f"entered_{origin.name.lower()}": float(by_origin[origin]) for origin in Origin if origin != Origin.BRED
+        }
+        return {"archive_size": float(len(self._archive)), **counts}
+
+    def _offer(self, batch: TrajectoryBatch, scores: ScoreBatch, rows: IntArray) -> None:
+        offered = batch.take(rows)
+        is_by_tokens = self._config.objective.pqt_unique == "tokens"
+        identities = token_identities(offered.tokens, offered.lengths) if is_by_tokens else scores.behaviours[rows]
+        self._queue.add(offered, scores.rewards[rows], identities)
+
+    def _backpropagate(self, batch: TrajectoryBatch, returns: Tensor) -> dict[str, float]:
+        """Set the gradients of the loss over the batch's sampled programs and those that are imitated."""
         section = self._config.objective
-        queued = [item.tokens for item in self._queue.items] if section.pqt_weight else []
-        tokens, lengths = self._append(batch, queued)
-        lengths_tensor = torch.from_numpy(lengths)
-        size = len(batch)
-        values = self._forcing.evaluate(tokens, lengths)
-        log_probs, entropies = values.log_probs.cpu().double(), values.entropies.cpu().double()
-        policy_loss = reinforce_loss(log_probs[:size], advantages)
-        entropy = mean_entropy(entropies[:size], lengths_tensor[:size])
-        pqt_loss = queue_loss(log_probs[size:], lengths_tensor[size:]) if queued else torch.zeros_like(policy_loss)
-        loss = policy_loss + section.pqt_weight * pqt_loss - section.entropy_weight * entropy
+        sampled = np.flatnonzero(batch.origins == Origin.SAMPLED)
+        own = batch.take(sampled)
+        advantages = self._objective.advantages(returns[torch.from_numpy(sampled)]) if len(own) else returns[:0]
+        tokens, lengths = self._append(own, self._imitated())
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        metrics = {"loss": loss, "policy_loss": policy_loss, "entropy": entropy, "pqt_loss": pqt_loss}
-        return {name: float(value.detach()) for name, value in metrics.items()}
+        if not len(lengths):
+            return {"entropy": 0.0}
+        losses = update_losses(
+            section,
+            self._forcing.evaluate(tokens, lengths),
+            lengths=lengths,
+            advantages=advantages,
+            behaviour_log_probs=own.log_probs,
+            entropy_weight=self._entropy_weight.weight,
+        )
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        return {
+            "loss": float(losses.total.detach()),
+            "policy_loss": float(losses.policy.detach()),
+            "entropy": float(losses.entropy_per_token.detach()),
+            "entropy_weight": self._entropy_weight.weight,
+            "pqt_loss": float(losses.queue.detach()),
+            "advantage_std": float(advantages.std(correction=0)) if len(own) else 0.0,
+        }
+
+    def _imitated(self) -> list[tuple[int, ...]]:
+        """Return the programs whose likelihood the update raises."""
+        section = self._config.objective
+        if not section.pqt_weight:
+            return []
+        if section.pqt_source == "archive":
+            return [elite.tokens for elite in self._archive.members]
+        items = self._queue.items
+        return [
+            items[row].tokens for row in drawn_items(len(items), section.pqt_draw, seed=self._seed, update=self.updates)
+        ]
 
     def _append(self, batch: TrajectoryBatch, queued: Sequence[tuple[int, ...]]) -> tuple[IntArray, IntArray]:
         """Return tokens [N, T] and lengths [N] of the batch's programs followed by the queue's."""
         lengths = np.concatenate([batch.lengths, np.array([len(item) for item in queued], dtype=np.int64)])
-        tokens = np.full((len(lengths), int(lengths.max())), self._vocabulary.pad_id, dtype=np.int64)
-        longest = int(batch.lengths.max())
+        tokens = np.full((len(lengths), int(lengths.max(initial=0))), self._vocabulary.pad_id, dtype=np.int64)
+        longest = int(batch.lengths.max(initial=0))
         tokens[: len(batch), :longest] = batch.tokens[:, :longest]
         for row, item in enumerate(queued, start=len(batch)):
             tokens[row, : len(item)] = item
         return tokens, lengths
 
-    def _bonuses(self, scores: Sequence[Score]) -> Tensor:
+    def _bonuses(self, scores: ScoreBatch) -> Tensor:
         weight = self._config.objective.novelty_weight
         if not weight:
             return torch.zeros(len(scores), dtype=torch.float64)
-        bonuses = self._counts.bonuses([score.behaviour for score in scores], weight)
-        return torch.tensor(bonuses, dtype=torch.float64)
+        return torch.from_numpy(self._counts.bonuses(scores.behaviours, weight))
 
-    def _check(self, batch: TrajectoryBatch, scores: Sequence[Score], update: int) -> None:
-        where = f"learn, update {update}"
-        if update != self.updates:
-            raise ProtocolError(f"{where}: {self.updates} updates are done, so the next one is {self.updates}")
-        if not len(batch) == len(scores) > 0:
-            raise ProtocolError(f"{where}: {len(batch)} trajectories with {len(scores)} scores; send as many, and some")
-        for index, score in zip(batch.indices.tolist(), scores, strict=True):
-            if len(score.behaviour) != BEHAVIOUR_BYTES:
-                size = len(score.behaviour)
-                raise ProtocolError(f"{where}: score {index} has a behaviour of {size} bytes, not {BEHAVIOUR_BYTES}")
-
-    def _report_failure(self, batch: TrajectoryBatch, rewards: Tensor, metrics: Mapping[str, float]) -> str:
+    def _report_failure(self, batch: TrajectoryBatch, scores: ScoreBatch, metrics: Mapping[str, float]) -> str:
         """Save the batch and return the message of the error."""
         found = ", ".join(f"{name} {value}" for name, value in metrics.items())
         message = f"update {self.updates}: the loss or its gradient is not finite ({found}); the weights are as before"
@@ -171,8 +213,20 @@ class Trainer:
         arrays = {name: getattr(batch, name) for name in ("indices", "tokens", "lengths", "log_probs", "entropies")}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         tensors |= {f"policy.{name}": tensor.cpu().contiguous() for name, tensor in self.policy.state_dict().items()}
-        save_file({**tensors, "rewards": rewards}, path, metadata={"problem": found})
+        save_file({**tensors, "rewards": torch.tensor(scores.rewards)}, path, metadata={"problem": found})
         return f"{message}; batch, rewards and weights are in {path}; lower optimizer.learning_rate or resume earlier"
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Return the weights, and the archive's elites where programs are proposed from them."""
+        tensors = {f"policy.{name}": tensor.detach() for name, tensor in self.policy.state_dict().items()}
+        proposals = self._config.proposals
+        if (proposals.mutation or proposals.infill) and len(self._archive):
+            tensors |= elites_to_tensors(self._archive.elites())
+        return tensors
+
+    def sha256(self) -> str:
+        """Return the hash of the weights."""
+        return policy_sha256(self.policy)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return a copy of everything that learning changes: tensors on the CPU, and values fit for JSON."""
@@ -182,8 +236,10 @@ class Trainer:
                 tensors[f"optimizer.{name}.{key}"] = value
         tensors |= {f"queue.{name}": tensor for name, tensor in self._queue.tensors().items()}
         tensors |= {f"novelty.{name}": tensor for name, tensor in self._counts.tensors().items()}
+        tensors |= {f"archive.{name}": torch.from_numpy(array) for name, array in self._archive.arrays().items()}
         copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        return copies, {"updates": self.updates, "restarts": self.restarts, "baseline": self._objective.baseline}
+        meta = {"updates": self.updates, "restarts": self.restarts, "baseline": self._objective.baseline}
+        return copies, meta | self._entropy_weight.meta()
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned.
@@ -198,11 +254,13 @@ class Trainer:
             raise CheckpointError(f"trainer state lacks {', '.join(sorted(missing))}; take another checkpoint")
         self.updates, self.restarts = int(meta["updates"]), int(meta["restarts"])
         self._start()
-        load_weights(self.policy, _under("policy.", tensors))
-        self._load_optimizer(_under("optimizer.", tensors))
+        load_weights(self.policy, under("policy.", tensors))
+        self._load_optimizer(under("optimizer.", tensors))
         self._objective.baseline = meta["baseline"]
-        self._queue.load(_under("queue.", tensors))
-        self._counts.load(_under("novelty.", tensors))
+        self._queue.load(under("queue.", tensors))
+        self._counts.load(under("novelty.", tensors))
+        self._archive.load({name: tensor.numpy() for name, tensor in under("archive.", tensors).items()})
+        self._entropy_weight.load(meta)
 
     def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
@@ -214,12 +272,8 @@ class Trainer:
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-_PARTS = {"queue": ("rewards", "lengths", "tokens", "behaviours"), "novelty": ("behaviours", "counts")}
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _reward_metrics(rewards: Tensor) -> dict[str, float]:
-    return {"mean_reward": float(rewards.mean()), "max_reward": float(rewards.max())}
+_PARTS = {
+    "queue": ("rewards", "lengths", "tokens", "behaviours"),
+    "novelty": ("behaviours", "counts"),
+    "archive": ("rewards", "lengths", "tokens", "behaviours", "case_rewards"),
+}

@@ -32,10 +32,10 @@ def run_score(*, task: str, config_file: Path | None, overrides: Sequence[str]) 
     configure_logging(role="score", level=config.logging.level, log_format=config.logging.format)
     from altlas.tasks import load_task
     from altlas_evaluator.engine import Executor
-    from altlas_evaluator.languages.registry import languages
+    from altlas_evaluator.languages.registry import task_languages
     from altlas_evaluator.stream import stream_score
 
-    parsed, _ = load_task(task, languages=languages())
+    parsed, _ = load_task(task, languages=task_languages())
     executor = Executor(config.sandbox)
     try:
         stream_score(sys.stdin.buffer, sys.stdout.buffer, executor, task=parsed, reward=config.reward)

@@ -24,7 +24,9 @@ app = typer.Typer(
 tasks_app = typer.Typer(help="List, show and check tasks.", no_args_is_help=True)
 serve_app = typer.Typer(help="Run one role as a server until SIGTERM.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
+bench_app = typer.Typer(help="Compare algorithms.", no_args_is_help=True)
 app.add_typer(serve_app, name="serve")
+app.add_typer(bench_app, name="bench")
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="A configuration file over the shipped config.ini.", show_default=False)
@@ -79,6 +81,13 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --run-dir.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+    shrink: Annotated[
+        bool, typer.Option("--shrink/--no-shrink", help="Leave out what the solution does not need.")
+    ] = True,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Published settings, such as paper-pqt, under --config.", show_default=False),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -94,6 +103,7 @@ def train(
         overrides.append(f"transport.redis_url={redis_url}")
     request = TrainRequest(
         task=task,
+        preset=preset,
         config_file=config,
         overrides=tuple(overrides),
         run_dir=run_dir,
@@ -101,6 +111,7 @@ def train(
         overwrite=overwrite,
         as_json=as_json,
         quiet=quiet,
+        shrink=shrink,
     )
     raise typer.Exit(run_training(request))
 
@@ -111,7 +122,10 @@ def execute(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Run programs: JSON lines {id, source, stdin?, limits?} in, one result line each out, in the same order."""
+    """Run programs: JSON lines {id, source, stdin?, limits?} in, one result line each out, in the same order.
+
+    Of brainf: {id, source, input?, base?, max_steps?, require_correct_syntax?}.
+    """
     from altlas.cli.evaluate import run_execute
 
     raise typer.Exit(run_execute(language=language, config_file=config, overrides=set_ or []))
@@ -175,6 +189,58 @@ def tasks_check(
     from altlas.cli.tasks import check
 
     raise typer.Exit(check(tasks or [], config_file=config, overrides=set_ or []))
+
+
+@bench_app.command("learning")
+def bench_learning(
+    name: Annotated[str, typer.Option(help="Names the files: NAME.csv, NAME.md, NAME.svg.")],
+    pack: Annotated[str | None, typer.Option(help="Every task of a pack, such as brainf.", show_default=False)] = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="TASK,TASK", help="These tasks instead.", show_default=False)
+    ] = None,
+    algorithms: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Values of algorithm.name, or presets; with settings of its own: LABEL=NAME:section.key=value;...",
+        ),
+    ] = "policy",
+    seeds: Annotated[str, typer.Option(metavar="N | S,S", help="N for seeds 1 to N, or these seeds.")] = "5",
+    budget: Annotated[
+        int | None,
+        typer.Option(metavar="PROGRAMS", min=1, help="Of each run; default: the task's.", show_default=False),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one per core.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("docs/results"),
+    keep_runs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the run directories in DIR.", show_default=False)
+    ] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Write the report of NAME.csv again.")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Train every algorithm on every task with every seed, and report how many programs each needed.
+
+    Runs that NAME.csv holds already are not made again, so the same command goes on from where it was broken off.
+    Exit codes: 0 all runs are there, 1 some failed, 2 usage or configuration, 130 interrupted.
+    """
+    from altlas.cli.bench import BenchRequest, run_learning
+
+    request = BenchRequest(
+        name=name,
+        out=out,
+        pack=pack,
+        tasks=tasks,
+        algorithms=algorithms,
+        seeds=seeds,
+        budget=budget,
+        jobs=jobs,
+        overrides=tuple(set_ or []),
+        config_file=config,
+        keep_dir=keep_runs,
+        report_only=report_only,
+    )
+    raise typer.Exit(run_learning(request))
 
 
 @serve_app.command("coordinator")

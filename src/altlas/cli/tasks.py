@@ -13,11 +13,11 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from altlas.config.loader import load_config
+from altlas.core.task import BRAINF, Case, Task
 from altlas.tasks import list_tasks, load_task, with_task_defaults
 
 if TYPE_CHECKING:
     from altlas.core.score import Score
-    from altlas.core.task import Task
     from altlas_evaluator.scoring import TaskScorer
 
 
@@ -39,13 +39,29 @@ def show(reference: str) -> None:
         f"at most {task.max_tokens} tokens"
     )
     console.print(task.description)
-    table = Table("case", "stdin", "expected stdout", box=None, pad_edge=False)
+    if task.language == BRAINF:
+        settings = task.brainf
+        length = ", a part of the reward for short programs" if settings.length_reward else ""
+        console.print(f"base {settings.base}, at most {settings.max_steps:,} steps{length}")
+        table = Table("case", "input", "expected", box=None, pad_edge=False)
+    else:
+        table = Table("case", "stdin", "expected stdout", box=None, pad_edge=False)
     for kind, cases in (("reward", task.cases), ("held out", task.held_out)):
         for case in cases:
-            table.add_row(kind, repr(case.stdin), repr(case.expected_stdout))
+            table.add_row(kind, *_columns(case))
     console.print(table)
-    console.print("reference solution:")
-    console.print(Syntax(task.reference, "python", background_color="default"))
+    if task.reference:
+        console.print("reference solution:")
+        console.print(Syntax(task.reference, task.language, background_color="default"))
+    else:
+        console.print("no reference solution is given")
+
+
+def _columns(case: Case) -> tuple[str, str]:
+    """Return a case's input and output as shown; integers as text that rich does not take for markup."""
+    if case.expected is None:
+        return repr(case.stdin), repr(case.expected_stdout)
+    return " ".join(map(str, case.input or ())), " ".join(map(str, case.expected))
 
 
 def check(references: Sequence[str], *, config_file: Path | None, overrides: Sequence[str]) -> int:
@@ -54,6 +70,7 @@ def check(references: Sequence[str], *, config_file: Path | None, overrides: Seq
     from altlas.tasks import load_vocabulary_text
     from altlas.tasks.check import check_task
     from altlas_evaluator.engine import Executor
+    from altlas_evaluator.languages.registry import task_languages
     from altlas_evaluator.scoring import TaskScorer
 
     console = Console()
@@ -63,7 +80,7 @@ def check(references: Sequence[str], *, config_file: Path | None, overrides: Seq
     try:
         scorer = TaskScorer(executor, config.reward)
         for reference in references or list_tasks():
-            task, _ = load_task(reference, languages=executor.languages)
+            task, _ = load_task(reference, languages=task_languages())
             findings = check_task(
                 task,
                 vocabulary_text=vocabulary_text,

@@ -9,7 +9,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from altlas.checkpoint.run_directory import hold_run_dir, prepare_run_dir
 from altlas.cli.local_stack import CONFIG_FILE, LocalStack
@@ -19,8 +19,11 @@ from altlas.core.grading import make_grading
 from altlas.core.vocabulary import parse_vocabulary
 from altlas.errors import CheckpointError, ConfigError
 from altlas.obs.logs import configure_logging
-from altlas.tasks import load_task, load_vocabulary_text, with_task_defaults
-from altlas_evaluator.languages.registry import languages
+from altlas.tasks import load_task, load_vocabulary_text, pack_file, with_task_defaults
+from altlas_evaluator.languages.registry import task_languages
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_SOLVED, EXIT_FAILURE, EXIT_UNSOLVED, EXIT_INTERRUPTED = 0, 1, 3, 130
 _RUN_FILE = "run.json"
@@ -31,6 +34,7 @@ class TrainRequest:
     """What was asked on the command line."""
 
     task: str
+    preset: str | None = None
     config_file: Path | None
     overrides: tuple[str, ...]
     run_dir: Path | None
@@ -38,6 +42,7 @@ class TrainRequest:
     overwrite: bool
     as_json: bool
     quiet: bool
+    shrink: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +69,15 @@ def run_training(request: TrainRequest) -> int:
         from altlas.cli.watch import watch_run
 
         result = watch_run(run, stack, is_quiet=request.quiet, is_json=request.as_json)
+        summary = result.summary
+        if request.shrink and summary["verified"] and result.exit_code == EXIT_SOLVED:
+            from altlas.cli.shrink import shrink_into
+
+            shrink_into(summary, run, address=stack.addresses["evaluator-0"])
     if request.as_json:
-        print(json.dumps(result.summary), flush=True)
+        print(json.dumps(summary), flush=True)
     else:
-        print_result(result.summary, run, is_quiet=request.quiet)
+        print_result(summary, run, is_quiet=request.quiet)
     return result.exit_code
 
 
@@ -83,13 +93,19 @@ def resolve(request: TrainRequest) -> LocalRun:
         raise ConfigError("--resume and --overwrite exclude each other: the one keeps the run, the other deletes it")
     if request.resume and request.run_dir is None:
         raise ConfigError("--resume needs --run-dir DIR: the directory of the run to go on with")
-    task, task_text = load_task(request.task, languages=languages())
+    task, task_text = load_task(request.task, languages=task_languages())
     if request.resume and request.run_dir is not None:
         run_dir = prepare_run_dir(request.run_dir.absolute(), resume=True, overwrite=False)
         run_id = _read_run_id(run_dir)
         config = _resumed_config(request, run_dir)
     else:
-        config = load_config(config_file=request.config_file, environ=os.environ, overrides=request.overrides)
+        config = load_config(
+            preset=request.preset,
+            pack_file=pack_file(request.task),
+            config_file=request.config_file,
+            environ=os.environ,
+            overrides=request.overrides,
+        )
         run_dir = (request.run_dir or _fresh_directory(Path(config.paths.runs), task.name)).absolute()
         run_id = f"{task.name}-{uuid.uuid4().hex[:8]}"
     config = with_task_defaults(config, task)
@@ -134,11 +150,27 @@ def print_result(summary: dict[str, Any], run: LocalRun, *, is_quiet: bool) -> N
         )
     if summary["best_program"]:
         console.print(Syntax(summary["best_program"], "python", background_color="default"))
+    if summary["shrink_error"]:
+        console.print(f"[yellow]not shrunk[/yellow]: {summary['shrink_error']}", highlight=False)
+    elif summary["shrunk_program"] is not None:
+        _print_shrunk(summary, console)
     if not is_quiet:
         console.print(f"run directory: {summary['run_dir']}", highlight=False)
         if summary["stop_reason"] not in ("solved", "failed"):
             console.print(f"to go on: altlas train {run.task_name} --resume --run-dir {run.run_dir}", highlight=False)
     sys.stdout.flush()
+
+
+def _print_shrunk(summary: dict[str, Any], console: Console) -> None:
+    from rich.syntax import Syntax
+
+    tried = f"{summary['shrink_programs']:,} programs tried"
+    limit = "" if summary["shrunk_is_minimal"] else "; as many as may be, more may still be left out"
+    if summary["shrunk_program"] == summary["best_program"]:
+        console.print(f"nothing can be left out of it ({tried}{limit})", highlight=False)
+        return
+    console.print(f"shrunk ({tried}{limit}):", highlight=False)
+    console.print(Syntax(summary["shrunk_program"], "python", background_color="default"))
 
 
 def _fresh_directory(root: Path, name: str) -> Path:
@@ -153,8 +185,9 @@ def _fresh_directory(root: Path, name: str) -> Path:
 def _resumed_config(request: TrainRequest, run_dir: Path) -> Config:
     # The run's own configuration is the base: config.ini and the environment may have changed since it started.
     stored = load_config(config_file=run_dir / CONFIG_FILE, environ={}, overrides=[])
-    if request.config_file is not None:
-        raise ConfigError(f"--config cannot be given with --resume: the run goes on with {run_dir / CONFIG_FILE}")
+    for option, given in (("--config", request.config_file), ("--preset", request.preset)):
+        if given is not None:
+            raise ConfigError(f"{option} cannot be given with --resume: the run goes on with {run_dir / CONFIG_FILE}")
     config = load_config(config_file=run_dir / CONFIG_FILE, environ={}, overrides=request.overrides)
     check_resumable(stored, config)
     return config

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import uuid
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from altlas.cli.live import LiveView
@@ -127,6 +130,12 @@ class _Watch:
             "seed": self._run.config.run.seed,
             "run_dir": str(self._run.run_dir),
             "stop_reason": "failed" if has_failed else reason,
+            **_first_solutions(self._run.run_dir),
+            # Filled in once the program has been shrunk.
+            "shrunk_program": None,
+            "shrink_programs": 0,
+            "shrunk_is_minimal": False,
+            "shrink_error": "",
         }
         if has_failed:
             return RunResult({**summary, "error": run.error}, EXIT_FAILURE)
@@ -135,6 +144,17 @@ class _Watch:
         if progress.verified:
             return RunResult(summary, EXIT_SOLVED)
         return RunResult(summary, EXIT_UNSOLVED)
+
+
+def _first_solutions(run_dir: Path) -> dict[str, int | None]:
+    """Return the positions, from 1, of the first solved and the first verified program; every new solution is kept."""
+    path = run_dir / "attempts.sqlite"
+    if not path.exists():  # the run failed before its first update
+        return {"programs_to_solve": None, "programs_to_verify": None}
+    with closing(sqlite3.connect(path)) as attempts:
+        (solved,) = attempts.execute("SELECT MIN(program) + 1 FROM attempts WHERE solved").fetchone()
+        (verified,) = attempts.execute("SELECT MIN(program) + 1 FROM attempts WHERE verified").fetchone()
+    return {"programs_to_solve": solved, "programs_to_verify": verified}
 
 
 def _spec(run: LocalRun) -> common_pb2.RunSpec:

@@ -68,9 +68,9 @@ def render_config_ini(config: Config) -> str:
 
 
 _PREAMBLE = (
-    "Every setting of AltLAS. Later sources win: this file, the file given with --config, environment variables named "
-    "ALTLAS_SECTION__KEY, --set section.key=value on the command line. An unknown key or a value out of range is an "
-    "error."
+    "Every setting of AltLAS. Later sources win: this file, the preset named with --preset, the file given with "
+    "--config, environment variables named ALTLAS_SECTION__KEY, --set section.key=value on the command line. An "
+    "unknown key or a value out of range is an error."
 )
 
 

@@ -1,5 +1,6 @@
-"""Resolves the configuration of a process from its sources, in order: the shipped config.ini, the file given with
---config, environment variables ALTLAS_SECTION__KEY, --set section.key=value. A later source wins.
+"""Resolves the configuration of a process from its sources, in order: the shipped config.ini, the preset named with
+--preset, the file given with --config, environment variables ALTLAS_SECTION__KEY, --set section.key=value. A later
+source wins.
 
 Every source is checked in full, also where a later one overrides it, and all problems are reported at once.
 """
@@ -30,28 +31,44 @@ __all__ = [
     "config_from_json",
     "config_to_json",
     "load_config",
+    "preset_names",
     "render_config_ini",
 ]
 
 _PREFIX = "ALTLAS_"
+_PRESETS = importlib.resources.files("altlas.config") / "presets"
 
 
-def load_config(*, config_file: Path | None, environ: Mapping[str, str], overrides: Sequence[str]) -> Config:
+def load_config(
+    *,
+    config_file: Path | None,
+    environ: Mapping[str, str],
+    overrides: Sequence[str],
+    preset: str | None = None,
+    pack_file: Traversable | None = None,
+) -> Config:
     """Resolve the configuration.
 
     Args:
         config_file: what --config named.
         environ: environment variables; those named ALTLAS_SECTION__KEY are settings, others are not ours.
         overrides: the arguments of --set, `section.key=value` each.
+        preset: what --preset named.
+        pack_file: the settings of the task's pack.
 
     Raises:
-        ConfigError: a file that cannot be read, a line, a key or a value that is wrong; the message lists every one
-            with its source.
+        ConfigError: there is no such preset, or a file cannot be read, or a line, a key or a value is wrong; the
+            message lists every one with its source.
     """
     problems: list[str] = []
     settings: list[Setting] = []
-    base = _shipped_file()
-    for path, described in ((base, str(base)), (config_file, f"--config {config_file}")):
+    base, chosen = _shipped_file(), _preset_file(preset)
+    for path, described in (
+        (base, str(base)),
+        (pack_file, str(pack_file)),
+        (chosen, f"--preset {preset}"),
+        (config_file, f"--config {config_file}"),
+    ):
         if path is not None:
             _collect(problems, settings, _read(path, described))
     _collect(problems, settings, _from_environment(environ))
@@ -68,6 +85,11 @@ def load_config(*, config_file: Path | None, environ: Mapping[str, str], overrid
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_listing(_combined_problems(error, settings))) from error
+
+
+def preset_names() -> Sequence[str]:
+    """Return the presets that ship with altlas."""
+    return sorted(entry.name.removesuffix(".ini") for entry in _PRESETS.iterdir() if entry.name.endswith(".ini"))
 
 
 def config_to_json(config: Config) -> str:
@@ -108,6 +130,15 @@ def _shipped_file() -> Traversable:
         f"config.ini is missing: neither {packaged} nor {checkout} is there. Install altlas again, or restore the "
         "file in a checkout with `python -m altlas.config.reference --write`."
     )
+
+
+def _preset_file(preset: str | None) -> Traversable | None:
+    if preset is None:
+        return None
+    names = preset_names()
+    if preset not in names:
+        raise ConfigError(f"--preset {preset}: there is no such preset; there are {', '.join(names)}")
+    return _PRESETS / f"{preset}.ini"
 
 
 def _read(path: Traversable, described: str) -> tuple[list[Setting], list[str]]:

@@ -33,6 +33,52 @@ class RunSection(Section):
     evaluators: int = Field(2, ge=1, le=256, description="Evaluator processes that `altlas train` starts.")
 
 
+class AlgorithmSection(Section):
+    """What proposes programs."""
+
+    name: Literal["policy", "random", "ga", "ga_archive"] = Field(
+        "policy",
+        description="policy: the network, with what [proposals] adds; random: uniform tokens; ga: the genetic "
+        "algorithm of [ga]; ga_archive: the same on the elites of [archive]. Only policy learns weights.",
+    )
+
+
+class ArchiveSection(Section):
+    """The programs that a run keeps to propose others from."""
+
+    size: int = Field(32, ge=1, le=10_000, description="Best programs by total reward, unique by behaviour.")
+    per_case: int = Field(4, ge=0, le=1000, description="Elites kept for each of the task's cases besides; 0 is off.")
+
+
+class ProposalsSection(Section):
+    """What a batch holds besides programs that are drawn whole from the policy."""
+
+    mutation: float = Field(0.0, ge=0, le=1, description="Share of a batch that is proposed by mutating elites.")
+    infill: float = Field(
+        0.0, ge=0, le=1, description="Share of a batch for which the policy draws a part of an elite anew."
+    )
+    crossover: float = Field(0.3, ge=0, le=1, description="Share of the mutations that first cross two elites.")
+    mean_edits: float = Field(2.0, ge=1, le=8, description="Mean number of edits of a mutation without crossing.")
+    infill_inserted: float = Field(2.0, ge=1, le=1000, description="Mean tokens that the policy draws for an infill.")
+    infill_removed: float = Field(1.0, ge=0, le=1000, description="Mean tokens that they replace.")
+    case_share: float = Field(
+        0.5, ge=0, le=1, description="Share of parents that are drawn among the elites of one case, not of all."
+    )
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if self.mutation + self.infill > 1:
+            raise ValueError("mutation and infill are shares of the same batch; their sum must be at most 1")
+        return self
+
+
+class GaSection(Section):
+    """The published genetic algorithm; a generation is sampling.batch_size programs, and two elites."""
+
+    crossover: float = Field(0.95, ge=0, le=1, description="Probability that two parents are crossed.")
+    mutation: float = Field(0.15, ge=0, le=1, description="Probability that a token of a child is changed.")
+
+
 class ModelSection(Section):
     """The policy network."""
 
@@ -40,6 +86,13 @@ class ModelSection(Section):
     embedding: int = Field(32, ge=1, le=4096, description="Width of a token's embedding.")
     hidden: int = Field(128, ge=1, le=8192, description="Width of the recurrent state.")
     layers: int = Field(1, ge=1, le=8, description="Recurrent layers.")
+    initialisation: Literal["uniform", "glorot"] = Field(
+        "uniform",
+        description="uniform: +-1/sqrt(hidden), embeddings +-sqrt(3), biases drawn too; glorot: variance scaling by "
+        "the mean of fan-in and fan-out, embeddings +-1, biases 0 but the forget gate's, which are 1.",
+    )
+    init_factor: float = Field(1.0, gt=0, le=100, description="Glorot's variance is multiplied by this (glorot only).")
+    output_bias: bool = Field(True, description="Whether the output layer has a bias.")
     device: Literal["auto", "cuda", "mps", "cpu"] = Field(
         "auto", description="auto takes cuda, then mps, then cpu; naming one that is not there is an error."
     )
@@ -53,34 +106,104 @@ class SamplingSection(Section):
     max_tokens: int = Field(
         0, ge=0, le=1024, description="Longest program in tokens, its <EOS> included; 0 takes the task's own."
     )
+    length: Literal["free", "fixed"] = Field(
+        "free",
+        description="free: a program ends with <EOS>; fixed: every program has exactly max_tokens tokens and no <EOS>, "
+        "which needs grammar none.",
+    )
     temperature: float = Field(1.0, gt=0, le=100, description="Logits are divided by this before sampling.")
     grammar: Literal["language", "none"] = Field(
         "language", description="language: only tokens with which the program still parses; none: any token."
     )
 
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if self.length == "fixed" and self.grammar == "language":
+            raise ValueError("length fixed cannot be kept by a grammar; set grammar to none, or length to free")
+        return self
+
 
 class ObjectiveSection(Section):
     """What the update maximises."""
 
-    name: Literal["reinforce", "risk_seeking"] = Field("reinforce", description="Policy gradient estimator.")
+    name: Literal["reinforce", "risk_seeking", "ppo"] = Field("reinforce", description="Policy gradient estimator.")
     baseline: Literal["none", "ema", "batch_mean", "leave_one_out"] = Field(
-        "leave_one_out", description="Subtracted from the reward (reinforce only)."
+        "leave_one_out", description="Subtracted from the reward (reinforce and ppo)."
     )
-    ema_decay: float = Field(0.95, ge=0, lt=1, description="Decay of the ema baseline per update.")
+    ema_decay: float = Field(0.95, ge=0, lt=1, description="Decay of the ema baseline.")
+    ema_kind: Literal["batch", "program"] = Field(
+        "batch",
+        description="batch: the ema baseline begins at the first batch's mean and decays once a batch; program: it "
+        "begins at 0 and decays with every program in turn.",
+    )
     risk_quantile: float = Field(0.1, gt=0, le=1, description="Top fraction of the batch (risk_seeking only).")
-    entropy_weight: float = Field(0.1, ge=0, le=10, description="Weight of the mean entropy per token, nats.")
+    ppo_clip: float = Field(
+        0.2, gt=0, lt=1, description="A token's probability ratio is clipped to 1 +- this (ppo only)."
+    )
+    importance_cap: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Largest weight of a program by its probability ratio to the policy that sampled it (reinforce "
+        "and risk_seeking); 0 weighs none.",
+    )
+    policy_weight: float = Field(1.0, ge=0, le=1000, description="Weight of the policy gradient; 0 is off.")
+    loss_scale: float = Field(
+        1.0, gt=0, le=1e6, description="The policy gradient and the entropy term are multiplied by this."
+    )
+    entropy_weight: float = Field(0.1, ge=0, le=10, description="Weight of the entropy, in nats; 0 is off.")
+    entropy_sum: Literal["mean_per_token", "sum_per_program"] = Field(
+        "mean_per_token", description="The entropy: its mean over tokens, or the mean over programs of a program's sum."
+    )
+    entropy_target: float = Field(
+        0.0,
+        ge=0,
+        le=20,
+        description="Mean entropy per token, nats, that entropy_weight is moved to hold; 0 leaves the weight as it is.",
+    )
+    entropy_rate: float = Field(
+        0.05, gt=0, le=10, description="Change of the weight's logarithm per update and nat off entropy_target."
+    )
+    entropy_weight_min: float = Field(1e-4, gt=0, le=10, description="Least weight that entropy_target may reach.")
+    entropy_weight_max: float = Field(1.0, gt=0, le=10, description="Largest weight that entropy_target may reach.")
     pqt_weight: float = Field(0.2, ge=0, le=1000, description="Weight of priority-queue training; 0 is off.")
-    pqt_size: int = Field(10, ge=1, le=10_000, description="Programs in the priority queue, unique by behaviour.")
+    pqt_source: Literal["queue", "archive"] = Field(
+        "queue", description="What is imitated: the priority queue, or every elite of the archive."
+    )
+    pqt_size: int = Field(10, ge=1, le=10_000, description="Programs in the priority queue.")
+    pqt_unique: Literal["behaviour", "tokens"] = Field(
+        "behaviour", description="Of programs that are equal in this, the queue holds one."
+    )
+    pqt_offer: Literal["all", "batch_best"] = Field(
+        "all",
+        description="What of a batch is offered to the queue: all of it before the update, or its best after it.",
+    )
+    pqt_draw: Literal["all", "one"] = Field(
+        "all", description="What of the queue an update learns: all of it or one program drawn uniformly."
+    )
+    pqt_normalise: Literal["per_token", "sum"] = Field(
+        "per_token", description="A queue program's log-probability: divided by its length, or its plain sum."
+    )
     novelty_weight: float = Field(
         0.0, ge=0, le=1, description="Bonus novelty_weight / sqrt(times this behaviour was seen); 0 is off."
     )
+
+    @model_validator(mode="after")
+    def _check_entropy_bounds(self) -> Self:
+        if self.entropy_weight_min > self.entropy_weight_max:
+            raise ValueError("entropy_weight_min is above entropy_weight_max")
+        return self
 
 
 class OptimizerSection(Section):
     """How the weights move."""
 
-    name: Literal["adam"] = Field("adam", description="Optimizer.")
+    name: Literal["adam", "rmsprop_tf"] = Field(
+        "adam", description="rmsprop_tf: RMSProp whose mean square begins at 1, with epsilon inside the square root."
+    )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Step size.")
+    decay: float = Field(0.99, ge=0, lt=1, description="Decay of the mean square (rmsprop_tf only).")
+    epsilon: float = Field(1e-10, gt=0, le=1, description="Added to the mean square (rmsprop_tf only).")
     gradient_clip: float = Field(1.0, gt=0, le=1e6, description="Largest global gradient norm.")
 
 
@@ -127,7 +250,12 @@ class TransportSection(Section):
     """Redis and the unit of work."""
 
     redis_url: str = Field("", description="redis:// or unix:// address; empty starts an embedded server.")
-    shard_size: int = Field(32, ge=1, le=4096, description="Programs per job, fixed for a run.")
+    shard_size: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Programs per job, fixed for a run; 0 means 32 for sandboxed languages, 1024 for brainf.",
+    )
     lease_s: float = Field(15.0, ge=0.1, le=3600, description="A job not renewed for this long goes to another worker.")
     max_deliveries: int = Field(3, ge=1, le=100, description="Deliveries after which a job is dead and the run stops.")
     rpc_timeout_s: float = Field(120.0, gt=0, le=3600, description="Deadline of a call between roles.")
@@ -154,8 +282,12 @@ class Config(Section):
     """A whole resolved configuration."""
 
     run: RunSection = RunSection()
+    algorithm: AlgorithmSection = AlgorithmSection()
     model: ModelSection = ModelSection()
     sampling: SamplingSection = SamplingSection()
+    proposals: ProposalsSection = ProposalsSection()
+    archive: ArchiveSection = ArchiveSection()
+    ga: GaSection = GaSection()
     objective: ObjectiveSection = ObjectiveSection()
     optimizer: OptimizerSection = OptimizerSection()
     reward: RewardSection = RewardSection()

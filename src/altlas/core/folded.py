@@ -6,12 +6,46 @@ weights are a copy of the policy's at construction; make a new one after an upda
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 from altlas.core.policy import AltlasRNN
 
 LayerState = tuple[Tensor, ...]
+
+
+class StepPolicy(Protocol):
+    """A policy as a step function over lanes."""
+
+    def initial(self, count: int) -> list[LayerState]:
+        """Return the state of `count` lanes before the first token."""
+
+    def select(self, state: list[LayerState], lanes: Tensor) -> list[LayerState]:
+        """Return the state of `lanes`, int64 [n], which may repeat."""
+
+    def step(self, tokens: Tensor, state: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
+        """Return logits float32 [n, V] and the next state, for one token int64 [n] per lane."""
+
+
+class UniformPolicy:
+    """Equal logits whatever came before: with a constraint's mask, uniform over the legal tokens."""
+
+    def __init__(self, vocabulary_size: int, device: torch.device) -> None:
+        self._logits = torch.zeros(1, vocabulary_size, device=device)
+
+    def initial(self, count: int) -> list[LayerState]:
+        """See StepPolicy."""
+        return []
+
+    def select(self, state: list[LayerState], lanes: Tensor) -> list[LayerState]:
+        """See StepPolicy."""
+        return state
+
+    def step(self, tokens: Tensor, state: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
+        """See StepPolicy."""
+        return self._logits.expand(len(tokens), -1), state
 
 
 class FoldedPolicy:
@@ -58,7 +92,10 @@ class FoldedPolicy:
             if index:
                 gates = torch.addmm(layer.input_bias, following[-1][0], layer.input_weight)
             following.append(self._step_layer(gates, old, layer))
-        return torch.addmm(self._output_bias, following[-1][0], self._output_weight), following
+        hidden = following[-1][0]
+        if self._output_bias is None:
+            return hidden @ self._output_weight, following
+        return torch.addmm(self._output_bias, hidden, self._output_weight), following
 
 
 class _Layer:

@@ -1,8 +1,8 @@
 """Which tokens may follow, for sampling and for the learner that has to see the same masks.
 
 Invariants: a mask depends on the tokens so far and on how many may still come, on nothing else; whoever samples only
-legal tokens from `start` with `remaining` counting down ends with <EOS> by the time `remaining` is used up; after
-<EOS> only <PAD> is legal.
+legal tokens from `start` with `remaining` counting down is finished by the time `remaining` is used up, with <EOS> but
+under FixedLength; after that only <PAD> is legal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_NAMES = 24
 class TokenConstraint(Protocol):
     """Tells legal next tokens. A node stands for what was written so far; nodes are only compared within a process.
 
-    `shortest` is the number of tokens of the shortest program, <EOS> included: fewer are no budget.
+    `shortest` is the number of tokens of the shortest program, <EOS> included where it has one: fewer are no budget.
     """
 
     start: int
@@ -57,13 +57,23 @@ class TokenConstraint(Protocol):
         """
 
 
-def build_constraint(vocabulary: Vocabulary, *, language: str, grammar: Literal["language", "none"]) -> TokenConstraint:
-    """Build what `sampling.grammar` asks for.
+def build_constraint(
+    vocabulary: Vocabulary,
+    *,
+    language: str,
+    grammar: Literal["language", "none"],
+    length: Literal["free", "fixed"] = "free",
+) -> TokenConstraint:
+    """Build what `sampling.grammar` and `sampling.length` ask for.
 
     Raises:
-        ConfigError: there is no grammar for the language.
+        ConfigError: there is no grammar for the language, or a fixed length is asked of one.
         VocabularyError: the vocabulary cannot spell any program of the grammar.
     """
+    if length == "fixed":
+        if grammar != "none":
+            raise ConfigError("sampling.length fixed cannot be kept by a grammar; set sampling.grammar = none")
+        return FixedLength(vocabulary)
     return Unconstrained(vocabulary) if grammar == "none" else GrammarConstraint(vocabulary, language=language)
 
 
@@ -95,6 +105,39 @@ class Unconstrained:
 
     def replay(self, tokens: IntArray, lengths: IntArray, *, max_tokens: int) -> BoolArray:
         """See TokenConstraint."""
+        return _replay(self, self._vocabulary, tokens, lengths, max_tokens)
+
+
+class FixedLength:
+    """Any tokens but the special ones, <EOS> too, until `remaining` is used up. There is one node, 0: writing."""
+
+    start = 0
+    shortest = 1
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._writing = np.ones(len(vocabulary), dtype=np.bool_)
+        self._writing[[vocabulary.pad_id, vocabulary.sos_id, vocabulary.eos_id, vocabulary.unk_id]] = False
+        self._finished = np.arange(len(vocabulary)) == vocabulary.pad_id
+
+    def legal(self, nodes: IntArray, *, remaining: int) -> BoolArray:
+        """See TokenConstraint."""
+        masks: BoolArray = np.tile(self._writing if remaining > 0 else self._finished, (len(nodes), 1))
+        return masks
+
+    def advance(self, nodes: IntArray, tokens: IntArray) -> IntArray:
+        """See TokenConstraint."""
+        if not self._writing[tokens].all():
+            raise ProtocolError("a special token cannot stand in a program of fixed length")
+        return nodes
+
+    def replay(self, tokens: IntArray, lengths: IntArray, *, max_tokens: int) -> BoolArray:
+        """See TokenConstraint."""
+        if wrong := np.flatnonzero(lengths != max_tokens).tolist():
+            raise ProtocolError(
+                f"trajectory {wrong[0]}: {int(lengths[wrong[0]])} tokens where every program has {max_tokens}; sampler "
+                "and learner differ in sampling.length or max_tokens"
+            )
         return _replay(self, self._vocabulary, tokens, lengths, max_tokens)
 
 

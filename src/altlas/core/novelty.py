@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from altlas.core.priority_queue import behaviours_from_tensor, behaviours_to_tensor
+from altlas.core.priority_queue import behaviours_from_tensor, behaviours_to_tensor, split_behaviours
+from altlas.core.trajectory import ByteArray
 
 
 class BehaviourCounts:
@@ -16,18 +17,18 @@ class BehaviourCounts:
     def __init__(self) -> None:
         self._counts: dict[bytes, int] = {}
 
-    def bonuses(self, behaviours: list[bytes], weight: float) -> list[float]:
-        """Count the behaviours in their order and return weight / sqrt(n) for each, n including this sighting.
+    def bonuses(self, behaviours: ByteArray, weight: float) -> npt.NDArray[np.float64]:
+        """Count behaviours [B, 16] in their order and return weight / sqrt(n) for each, n including this sighting.
 
         The count-based bonus of Bellemare et al. 2016 ("Unifying count-based exploration and intrinsic motivation",
         section 4), on what a program does instead of on a state.
         """
-        bonuses = []
-        for behaviour in behaviours:
-            seen = self._counts.get(behaviour, 0) + 1
-            self._counts[behaviour] = seen
-            bonuses.append(weight / math.sqrt(seen))
-        return bonuses
+        counts = self._counts
+        sightings = []
+        for behaviour in split_behaviours(behaviours):
+            counts[behaviour] = seen = counts.get(behaviour, 0) + 1
+            sightings.append(seen)
+        return weight / np.sqrt(np.array(sightings, dtype=np.float64))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the counts as tensors, in order of first sighting."""

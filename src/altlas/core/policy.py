@@ -1,13 +1,14 @@
 """The policy network, its first weights, its bytes and its hash.
 
-First weights are a pure function of (seed, restart index, parameter's name) and touch no global generator. Bytes are
-safetensors, never pickle. Equal weights have equal hashes on every device.
+First weights are a pure function of the [model] section and (seed, restart index, parameter's name) and touch no global
+generator. Bytes are safetensors, never pickle. Equal weights have equal hashes on every device.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import torch
 from safetensors import SafetensorError
@@ -32,7 +33,11 @@ class AltlasRNN(nn.Module):
         cell = nn.LSTM if model.cell == "lstm" else nn.GRU
         self.embedding = nn.Embedding(vocabulary_size, model.embedding)
         self.rnn = cell(model.embedding, model.hidden, num_layers=model.layers, batch_first=True)
-        self.output = nn.Linear(model.hidden, vocabulary_size)
+        self.output = nn.Linear(model.hidden, vocabulary_size, bias=model.output_bias)
+        if model.initialisation == "glorot" and model.cell == "lstm":
+            # The published cell has one bias a gate. A second one that learns too would double the bias's steps.
+            for layer in range(model.layers):
+                self.rnn.get_parameter(f"bias_hh_l{layer}").requires_grad_(False)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Return logits float32 [B, T, V] and the state after the last token, for tokens int64 [B, T]."""
@@ -43,24 +48,53 @@ class AltlasRNN(nn.Module):
 def build_policy(model: ModelSection, vocabulary_size: int, *, seed: int, restart_index: int = 0) -> AltlasRNN:
     """Return a policy on the CPU with the first weights of the run's `restart_index`-th start.
 
-    Recurrent and output parameters are uniform on +-1/sqrt(hidden), PyTorch's own range for them; embeddings are
-    uniform on +-sqrt(3), unit variance.
+    `uniform`: recurrent and output parameters are uniform on +-1/sqrt(hidden), PyTorch's own range for them; embeddings
+    on +-sqrt(3), unit variance. `glorot`: see `glorot_bound`; embeddings on +-1, biases 0, an LSTM's forget gate 1.
     """
     policy = _empty_policy(model, vocabulary_size)
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
-            bound = math.sqrt(3.0) if name == "embedding.weight" else 1.0 / math.sqrt(model.hidden)
+            bound = _bound(name, model, vocabulary_size)
             draws = uniform(
                 seed, f"init/{name}", update=restart_index, first_index=0, count=1, per_index=parameter.numel()
             )
             parameter.copy_(torch.from_numpy(draws).reshape(parameter.shape).mul_(2.0).sub_(1.0).mul_(bound))
+        if model.initialisation == "glorot" and model.cell == "lstm":
+            for layer in range(model.layers):
+                policy.rnn.get_parameter(f"bias_ih_l{layer}")[model.hidden : 2 * model.hidden] = 1.0
     return policy
 
 
+def glorot_bound(fan_in: int, fan_out: int, factor: float) -> float:
+    """Return sqrt(6 factor / (fan_in + fan_out)), the bound of a uniform draw (Glorot and Bengio 2010, equation 16)."""
+    return math.sqrt(6.0 * factor / (fan_in + fan_out))
+
+
+def _bound(name: str, model: ModelSection, vocabulary_size: int) -> float:
+    """Return the bound of a parameter's uniform draw, 0 for one that begins at 0."""
+    if model.initialisation == "uniform":
+        return math.sqrt(3.0) if name == "embedding.weight" else 1.0 / math.sqrt(model.hidden)
+    if name == "embedding.weight":
+        return 1.0
+    if "bias" in name:
+        return 0.0
+    if name == "output.weight":
+        return glorot_bound(model.hidden, vocabulary_size, model.init_factor)
+    # The two matrices of a layer are one kernel, [inputs and hidden, gates], as far as its fans go.
+    inputs = model.embedding if name.endswith("_l0") else model.hidden
+    gates = 4 if model.cell == "lstm" else 3
+    return glorot_bound(inputs + model.hidden, gates * model.hidden, model.init_factor)
+
+
 def policy_sha256(policy: nn.Module) -> str:
-    """Return the hexadecimal SHA-256 over every parameter's name, dtype, shape and little-endian bytes, by name."""
+    """Return `tensors_sha256` of the policy's parameters."""
+    return tensors_sha256(policy.state_dict())
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return the hexadecimal SHA-256 over every tensor's name, dtype, shape and little-endian bytes, by name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(policy.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         array = tensor.detach().cpu().contiguous().numpy()
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
@@ -68,27 +102,35 @@ def policy_sha256(policy: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def policy_to_bytes(policy: nn.Module) -> bytes:
-    """Return the weights as a safetensors file."""
-    return bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}))
+def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return tensors as a safetensors file."""
+    return bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
-def policy_from_bytes(data: bytes, model: ModelSection, vocabulary_size: int) -> AltlasRNN:
-    """Return a policy on the CPU with the weights in `data`.
+def tensors_from_bytes(data: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
 
     Raises:
-        CheckpointError: not a safetensors file, or not of this model and vocabulary.
+        CheckpointError: not a safetensors file.
     """
     try:
-        tensors = load(data)
+        return dict(load(data))
     except SafetensorError as error:
-        raise CheckpointError(f"policy weights ({len(data)} bytes) are not a safetensors file: {error}") from error
+        raise CheckpointError(f"{len(data)} bytes of tensors are not a safetensors file: {error}") from error
+
+
+def policy_from_tensors(tensors: Mapping[str, Tensor], model: ModelSection, vocabulary_size: int) -> AltlasRNN:
+    """Return a policy on the CPU with these weights.
+
+    Raises:
+        CheckpointError: they are not of this model and vocabulary.
+    """
     policy = _empty_policy(model, vocabulary_size)
     load_weights(policy, tensors)
     return policy
 
 
-def load_weights(policy: nn.Module, tensors: dict[str, Tensor]) -> None:
+def load_weights(policy: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy `tensors` into the policy's parameters.
 
     Raises:

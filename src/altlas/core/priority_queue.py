@@ -6,16 +6,16 @@ Of two programs with equal behaviour the shorter stays, then the older. Equal re
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from altlas.core.score import Score
-from altlas.core.trajectory import TrajectoryBatch
-
-BEHAVIOUR_BYTES = 16
+from altlas.core.score_batch import BEHAVIOUR_BYTES
+from altlas.core.trajectory import ByteArray, TrajectoryBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,35 @@ class PriorityQueue:
         self._size = size
         self.items: list[QueueItem] = []
 
-    def add(self, batch: TrajectoryBatch, scores: Sequence[Score]) -> None:
-        """Offer every program of a batch, in its order."""
+    def add(self, batch: TrajectoryBatch, rewards: npt.NDArray[np.float64], behaviours: ByteArray) -> None:
+        """Offer every program of a batch, in its order; rewards [B], behaviours [B, 16]."""
+        rows = self._rows_that_may_enter(batch, rewards)
+        if not rows:
+            return
+        names = split_behaviours(behaviours)
+        first_row = dict(zip(reversed(names), range(len(names) - 1, -1, -1), strict=True))
         best = {item.behaviour: item for item in self.items}
-        for row, score in enumerate(scores):
-            held = best.get(score.behaviour)
-            if held is not None and held.rank <= (-score.reward, int(batch.lengths[row])):
-                continue
-            tokens = tuple(batch.tokens[row, : batch.lengths[row]].tolist())
-            best[score.behaviour] = QueueItem(score.reward, tokens, score.behaviour)
+        # A behaviour is as old as its first sighting, though a later program may stand for it.
+        for row in sorted(rows, key=lambda row: (first_row[names[row]], row)):
+            reward, length, behaviour = float(rewards[row]), int(batch.lengths[row]), names[row]
+            held = best.get(behaviour)
+            if held is None or not held.rank <= (-reward, length):
+                best[behaviour] = QueueItem(reward, tuple(batch.tokens[row, :length].tolist()), behaviour)
         self.items = sorted(best.values(), key=lambda item: item.rank)[: self._size]
+
+    def _rows_that_may_enter(self, batch: TrajectoryBatch, rewards: npt.NDArray[np.float64]) -> list[int]:
+        """Return the rows that are better than the last of a full queue: no others can be in it afterwards."""
+        if len(self.items) < self._size:
+            return list(range(len(batch)))
+        reward, length = self.items[-1].reward, len(self.items[-1].tokens)
+        is_better = (rewards > reward) | ((rewards == reward) & (batch.lengths < length)) | np.isnan(rewards)
+        found: list[int] = np.flatnonzero(is_better).tolist()
+        return found
 
     @property
     def best_reward(self) -> float:
-        """The first program's reward; 0 while there is none, the lowest reward there is."""
-        return self.items[0].reward if self.items else 0.0
+        """The first program's reward; minus infinity while there is none."""
+        return self.items[0].reward if self.items else -math.inf
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the queue as tensors, in order: rewards, lengths, tokens end to end, and behaviours."""
@@ -78,11 +92,17 @@ class PriorityQueue:
         ]
 
 
+def split_behaviours(behaviours: ByteArray) -> list[bytes]:
+    """Return the rows of uint8 [n, 16] as bytes."""
+    content = behaviours.tobytes()
+    return [content[start : start + BEHAVIOUR_BYTES] for start in range(0, len(content), BEHAVIOUR_BYTES)]
+
+
 def behaviours_to_tensor(behaviours: list[bytes]) -> Tensor:
     """Return uint8 [n, 16] for 16-byte behaviours."""
-    return torch.tensor([list(behaviour) for behaviour in behaviours], dtype=torch.uint8).reshape(-1, BEHAVIOUR_BYTES)
+    return torch.from_numpy(np.frombuffer(bytearray().join(behaviours), dtype=np.uint8)).reshape(-1, BEHAVIOUR_BYTES)
 
 
 def behaviours_from_tensor(tensor: Tensor) -> list[bytes]:
     """Return the rows of uint8 [n, 16]."""
-    return [bytes(row) for row in tensor.tolist()]
+    return split_behaviours(tensor.numpy())

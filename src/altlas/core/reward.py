@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,7 +99,7 @@ def _text_similarity(output: str, expected: str) -> float:
 def _number_closeness(output: str, expected: str) -> float | None:
     """Return the mean of 1 / (1 + |a - e| / max(1, |e|)) when both are as many plain numbers, else None."""
     got, wanted = output.split(), expected.split()
-    if len(got) != len(wanted) or not all(_NUMBER.fullmatch(item) for item in (*got, *wanted)):
+    if not got or len(got) != len(wanted) or not all(_NUMBER.fullmatch(item) for item in (*got, *wanted)):
         return None
     pairs = [(float(a), float(e)) for a, e in zip(got, wanted, strict=True)]
     return sum(1 / (1 + abs(a - e) / max(1.0, abs(e))) for a, e in pairs) / len(pairs)
@@ -174,12 +174,13 @@ def score_executions(
     expected = [normalise(case.expected_stdout.encode()) for case in task.cases]
     outputs = [normalise(execution.stdout) for execution in executions]
     exact = [is_exact(execution, case) for execution, case in zip(executions, task.cases, strict=True)]
-    components = {
-        "syntax": _mean([execution.status is not ProgramStatus.SYNTAX_ERROR for execution in executions]),
-        "runs": _mean([execution.status is ProgramStatus.OK for execution in executions]),
-        "similarity": _mean([similarity(got, wanted) for got, wanted in zip(outputs, expected, strict=True)]),
-        "exact": _mean(exact),
+    by_case: dict[str, Sequence[float]] = {
+        "syntax": [execution.status is not ProgramStatus.SYNTAX_ERROR for execution in executions],
+        "runs": [execution.status is ProgramStatus.OK for execution in executions],
+        "similarity": [similarity(got, wanted) for got, wanted in zip(outputs, expected, strict=True)],
+        "exact": exact,
     }
+    components = {name: _mean(values) for name, values in by_case.items()}
     is_solved = all(exact)
     reward = sum(getattr(weights, name) * value for name, value in components.items())
     if not is_solved:
@@ -197,7 +198,15 @@ def score_executions(
         verified=is_solved and _is_verified(task, held_out),
         behaviour=_behaviour(executions, outputs),
         error=last_line(failed.stderr) if failed else "",
+        case_rewards=_case_rewards(by_case, weights),
     )
+
+
+def _case_rewards(by_case: Mapping[str, Sequence[float]], weights: Weights) -> tuple[float, ...]:
+    """Return the reward of each case as if it were the only one: 1.0 where it is exact and nowhere else."""
+    weighted = [[getattr(weights, name) * value for value in values] for name, values in by_case.items()]
+    sums = [max(0.0, min(sum(parts), MOST_UNSOLVED)) for parts in zip(*weighted, strict=True)]
+    return tuple(1.0 if exact else value for exact, value in zip(by_case["exact"], sums, strict=True))
 
 
 def _is_verified(task: Task, held_out: Sequence[Execution] | None) -> bool:

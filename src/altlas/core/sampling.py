@@ -15,7 +15,7 @@ from torch import Tensor
 
 from altlas.config.sections import SamplingSection
 from altlas.core.distribution import entropy, masked_log_softmax
-from altlas.core.folded import FoldedPolicy
+from altlas.core.folded import FoldedPolicy, StepPolicy, UniformPolicy
 from altlas.core.policy import AltlasRNN
 from altlas.core.rng import uniform
 from altlas.core.trajectory import IntArray, TrajectoryBatch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """Samples from `policy` as it stands at each call; moving its weights needs no notice.
+    """Samples from `policy` as it stands at each call; moving its weights needs no notice. None is uniform.
 
     Raises:
         ConfigError: sampling.max_tokens has not been resolved against the task.
@@ -35,7 +35,7 @@ class Sampler:
 
     def __init__(
         self,
-        policy: AltlasRNN,
+        policy: AltlasRNN | None,
         *,
         constraint: TokenConstraint,
         vocabulary: Vocabulary,
@@ -44,7 +44,7 @@ class Sampler:
     ) -> None:
         if sampling.max_tokens < 1:
             raise ConfigError(f"sampling.max_tokens: {sampling.max_tokens} stands for the task's own; resolve it first")
-        self._policy = policy.to(device)
+        self._policy = None if policy is None else policy.to(device)
         self._constraint = constraint
         self._vocabulary = vocabulary
         self._max_tokens = sampling.max_tokens
@@ -52,16 +52,31 @@ class Sampler:
         self._device = device
 
     @torch.inference_mode()
-    def sample(self, *, seed: int, update: int, first_index: int, count: int, policy_version: int) -> TrajectoryBatch:
-        """Return programs first_index .. first_index + count - 1 of the update, at most max_tokens tokens each."""
-        policy = FoldedPolicy(self._policy)
+    def sample(
+        self,
+        *,
+        seed: int,
+        update: int,
+        first_index: int,
+        count: int,
+        policy_version: int,
+        only: IntArray | None = None,
+    ) -> TrajectoryBatch:
+        """Return programs first_index .. first_index + count - 1 of the update, at most max_tokens tokens each.
+
+        Where `only` is given, int64 [n], programs are drawn for these rows; the others have length 0.
+        """
+        policy: StepPolicy = (
+            UniformPolicy(len(self._vocabulary), self._device) if self._policy is None else FoldedPolicy(self._policy)
+        )
         drawn = _Drawn(count, self._max_tokens, self._vocabulary.pad_id)
         # Lanes with equal prefixes share one row of the network and of the constraint; finished lanes have none.
-        lanes, row_of_lane = np.arange(count), np.zeros(count, dtype=np.int64)
+        lanes = np.arange(count) if only is None else only
+        row_of_lane = np.zeros(len(lanes), dtype=np.int64)
         previous = np.array([self._vocabulary.sos_id])
         nodes = np.array([self._constraint.start], dtype=np.int64)
         state = policy.initial(1)
-        for step in range(self._max_tokens):
+        for step in range(self._max_tokens if len(lanes) else 0):
             logits, state = policy.step(self._to_device(previous), state)
             legal = self._to_device(self._constraint.legal(nodes, remaining=self._max_tokens - step))
             log_probs = masked_log_softmax(logits, legal, self._temperature)

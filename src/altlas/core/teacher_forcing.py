@@ -25,10 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProgramValues:
-    """For each of N programs, summed over its tokens: log-probability and entropy, float32 [N], nats."""
+    """Of N programs with S tokens in all, on the device and with gradient.
+
+    log_probs, entropies: float32 [N], nats, summed over each program's tokens. token_log_probs: float32 [S], in no
+    promised order; token s stands in program programs[s] at position positions[s], int64 [S].
+    """
 
     log_probs: Tensor
     entropies: Tensor
+    token_log_probs: Tensor
+    programs: IntArray
+    positions: IntArray
 
 
 class TeacherForcing:
@@ -64,9 +71,13 @@ class TeacherForcing:
             torch.from_numpy(part).to(self._device) for part in (tree.step_nodes, tree.step_tokens, tree.step_programs)
         )
         zeros = log_probs.new_zeros(len(lengths))
+        token_log_probs = log_probs[nodes, chosen]
         return ProgramValues(
-            zeros.index_add(0, programs, log_probs[nodes, chosen]),
-            zeros.index_add(0, programs, entropy(log_probs, legal).index_select(0, nodes)),
+            log_probs=zeros.index_add(0, programs, token_log_probs),
+            entropies=zeros.index_add(0, programs, entropy(log_probs, legal).index_select(0, nodes)),
+            token_log_probs=token_log_probs,
+            programs=tree.step_programs,
+            positions=np.searchsorted(tree.bounds, tree.step_nodes, side="right") - 1,
         )
 
     def _masks(self, tree: PrefixTree) -> BoolArray:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from altlas.core.brainf import BrainfTokenizer
+from altlas.core.javascript_tokenizer import JavaScriptTokenizer
 from altlas.core.vocabulary import Kind, Vocabulary
 from altlas.errors import VocabularyError
 
@@ -51,6 +53,29 @@ _PIECE = re.compile(
     re.DOTALL,
 )
 _CALLABLE_ENDS = frozenset({"function", "name", "string", "constant", "special", "digit"})
+
+
+class TextTokenizer(Protocol):
+    """What the tokenizers of all languages do; their own docstrings say which texts come back as they were."""
+
+    vocabulary: Vocabulary
+
+    def encode(self, text: str) -> torch.Tensor: ...
+    def encode_ids(self, text: str) -> list[int]: ...
+    def decode(self, ids: Iterable[int] | torch.Tensor) -> str: ...
+
+
+def build_tokenizer(vocabulary: Vocabulary, language: str) -> TextTokenizer:
+    """Return the tokenizer of a language, Python's for languages that have none of their own.
+
+    Raises:
+        VocabularyError: the vocabulary holds what the language's texts cannot.
+    """
+    if language == "brainf":
+        return BrainfTokenizer(vocabulary)
+    if language == "javascript":
+        return JavaScriptTokenizer(vocabulary)
+    return Tokenizer(vocabulary)
 
 
 class Tokenizer:

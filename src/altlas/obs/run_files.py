@@ -1,5 +1,6 @@
 """What a run leaves in its directory, besides checkpoints: training.log, metrics.jsonl, attempts.sqlite and the best
-program. Junk is counted, not stored: an attempt is kept when it is the best so far, solves the task, or is sampled.
+program. Junk is counted, not stored: an attempt is kept when it is the best so far, is new and solves the task, or is
+sampled.
 """
 
 from __future__ import annotations
@@ -7,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,8 @@ from altlas.core.score import Score
 from altlas.obs.logs import make_handler
 
 _EXTENSIONS = {"python": "py", "javascript": "js", "brainf": "bf"}
+# A commit waits for the disk, longer than a small batch takes. What a kill loses of it are sampled attempts alone.
+_COMMIT_EVERY_S = 1.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS attempts (
     program INTEGER PRIMARY KEY,  -- position in the run, counted from 0
@@ -47,7 +51,14 @@ class Attempt:
 class RunFiles:
     """The open files of one run. `close` when the run ends."""
 
-    def __init__(self, run_dir: Path, *, language: str, log_format: Literal["text", "json"]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        language: str,
+        log_format: Literal["text", "json"],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         self._best = run_dir / f"best_program.{_EXTENSIONS.get(language, 'txt')}"
         self._log = make_handler(run_dir / "training.log", role="coordinator", log_format=log_format)
@@ -55,6 +66,8 @@ class RunFiles:
         self._metrics = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
         self._attempts = sqlite3.connect(run_dir / "attempts.sqlite")
         self._attempts.execute(_SCHEMA)
+        self._clock = clock
+        self._committed_at = clock()
 
     def record_update(self, figures: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -62,7 +75,12 @@ class RunFiles:
         self._metrics.flush()
 
     def keep_attempts(self, attempts: Sequence[Attempt]) -> None:
-        """Store attempts; one stored already (an update done again after a resume) is replaced by its equal."""
+        """Store attempts; one stored already (an update done again after a resume) is replaced by its equal.
+
+        The best and the solved are on disk when this returns, the sampled ones with them or about a second later.
+        """
+        if not attempts:
+            return
         rows = [
             (
                 attempt.program,
@@ -79,8 +97,10 @@ class RunFiles:
             )
             for attempt in attempts
         ]
-        with self._attempts:
-            self._attempts.executemany(f"INSERT OR REPLACE INTO attempts VALUES ({','.join('?' * 11)})", rows)
+        self._attempts.executemany(f"INSERT OR REPLACE INTO attempts VALUES ({','.join('?' * 11)})", rows)
+        is_due = self._clock() - self._committed_at >= _COMMIT_EVERY_S
+        if is_due or any(attempt.kept_for != "sampled" for attempt in attempts):
+            self.flush()
 
     def write_best(self, source: str) -> None:
         """Replace the best program's file; a reader sees the old one or the new one, never a part."""
@@ -88,9 +108,15 @@ class RunFiles:
         partial.write_text(source + "\n" if not source.endswith("\n") else source, encoding="utf-8")
         partial.replace(self._best)
 
+    def flush(self) -> None:
+        """Bring every attempt to the disk, for whoever reads the files while they are open."""
+        self._attempts.commit()
+        self._committed_at = self._clock()
+
     def close(self) -> None:
-        """Close every file."""
+        """Close every file, whole."""
         logging.getLogger("altlas_coordinator").removeHandler(self._log)
         self._log.close()
+        self.flush()
         self._metrics.close()
         self._attempts.close()

@@ -10,8 +10,8 @@ from altlas.errors import ProtocolError
 from altlas.rpc.common.v1 import common_pb2
 from altlas.rpc.evaluator.v1 import evaluator_pb2
 
-_STATUS_TO_PROTO = {status: f"PROGRAM_STATUS_{status.name}" for status in ProgramStatus}
-_STATUS_FROM_PROTO = {common_pb2.ProgramStatus.Value(name): status for status, name in _STATUS_TO_PROTO.items()}
+STATUS_TO_PROTO = {status: f"PROGRAM_STATUS_{status.name}" for status in ProgramStatus}
+_STATUS_FROM_PROTO = {common_pb2.ProgramStatus.Value(name): status for status, name in STATUS_TO_PROTO.items()}
 
 
 def status_from_proto(number: int) -> ProgramStatus:
@@ -28,7 +28,7 @@ def status_from_proto(number: int) -> ProgramStatus:
 def score_to_proto(score: Score) -> common_pb2.Score:
     """Return a score as a message."""
     return common_pb2.Score(
-        status=_STATUS_TO_PROTO[score.status],
+        status=STATUS_TO_PROTO[score.status],
         reward=score.reward,
         components=dict(score.components),
         cases_passed=score.cases_passed,
@@ -37,6 +37,7 @@ def score_to_proto(score: Score) -> common_pb2.Score:
         verified=score.verified,
         behaviour=score.behaviour,
         error=score.error,
+        case_rewards=score.case_rewards,
     )
 
 
@@ -44,10 +45,10 @@ def score_from_proto(message: common_pb2.Score) -> Score:
     """Return a score from a message.
 
     Raises:
-        ProtocolError: the reward is not in [0, 1] or the counts contradict each other.
+        ProtocolError: a reward is not finite or the counts contradict each other.
     """
-    if not (math.isfinite(message.reward) and 0.0 <= message.reward <= 1.0):
-        raise ProtocolError(f"reward {message.reward} is not in [0, 1]")
+    if not all(map(math.isfinite, (message.reward, *message.case_rewards))):
+        raise ProtocolError(f"reward {message.reward}, or that of a case, is not finite")
     if message.cases_passed > message.cases or (message.verified and not message.solved):
         raise ProtocolError(f"score contradicts itself: {message.cases_passed} of {message.cases} cases passed")
     return Score(
@@ -60,6 +61,7 @@ def score_from_proto(message: common_pb2.Score) -> Score:
         verified=message.verified,
         behaviour=message.behaviour,
         error=message.error,
+        case_rewards=tuple(message.case_rewards),
     )
 
 
@@ -92,7 +94,7 @@ def limits_to_proto(limits: Limits) -> common_pb2.Limits:
 def execution_to_proto(execution: Execution) -> evaluator_pb2.Execution:
     """Return an execution as a message."""
     return evaluator_pb2.Execution(
-        status=_STATUS_TO_PROTO[execution.status],
+        status=STATUS_TO_PROTO[execution.status],
         stdout=execution.stdout,
         stderr=execution.stderr,
         exit_code=execution.exit_code,

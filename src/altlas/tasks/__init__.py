@@ -1,6 +1,7 @@
 """Built-in task packs, and how a task or a vocabulary named on the command line is found.
 
-A pack is a directory here; a task is a TOML file in it, known as pack/name.
+A pack is a directory here; a task is a TOML file in it, known as pack/name. A pack.ini beside a task, here or where a
+user keeps it, holds settings that its tasks are better learned with.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from altlas.core.task import Task, parse_task
 from altlas.errors import TaskError, VocabularyError
 
 _SUFFIX = ".toml"
+_PACK_FILE = "pack.ini"
 
 
 def list_tasks() -> list[str]:
@@ -41,6 +43,21 @@ def load_task(reference: str, *, languages: Collection[str] | None = None) -> tu
     else:
         raise TaskError(f"no task {reference!r}{_suggest(reference)}; `altlas tasks list` shows all of them")
     return parse_task(text, where=reference, languages=languages), text
+
+
+def pack_file(reference: str) -> Traversable | None:
+    """Return the settings that lie beside a task, None where there are none.
+
+    Raises:
+        TaskError: no such task.
+    """
+    if reference in _built_in():
+        beside = resources.files(__name__) / reference.partition("/")[0] / _PACK_FILE
+    elif reference.endswith(_SUFFIX):
+        beside = Path(reference).parent / _PACK_FILE
+    else:
+        raise TaskError(f"no task {reference!r}{_suggest(reference)}; `altlas tasks list` shows all of them")
+    return beside if beside.is_file() else None
 
 
 def with_task_defaults(config: Config, task: Task) -> Config:
@@ -96,7 +113,8 @@ def _read_task_file(path: str) -> str:
 
 def _suggest(reference: str) -> str:
     known = list_tasks()
-    by_name = {task.partition("/")[2]: task for task in known}
+    names = dict.fromkeys(task.partition("/")[2] for task in known)
     near = difflib.get_close_matches(reference, known, n=2)
-    near += [by_name[name] for name in difflib.get_close_matches(reference.rpartition("/")[2], by_name, n=2)]
+    for name in difflib.get_close_matches(reference.rpartition("/")[2], names, n=2):
+        near += [task for task in known if task.endswith(f"/{name}")]
     return f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""

@@ -15,5 +15,6 @@ A language may have a fifth, which lets a task's cases share a process where `sa
 - `reset()`: called before each case in the process; names, streams on 0, 1 and 2 and the like are to be fresh after it.
 
 Others are added by an entry point of the group `altlas.languages`, whose name is the language's and whose value is such
-a module. This package is part of the launcher, but for `registry`: standard library only.
+a module. This package is part of the launcher, but for `registry` and `brainf`: standard library only. brainf is not
+such a language: its interpreter runs in the evaluator (docs/adr/0008-brainf-outside-the-sandbox.md).
 """

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 ENTRY_POINT_GROUP = "altlas.languages"
+BRAINF = "brainf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,18 @@ class LanguageSource:
 
 @functools.cache
 def languages() -> Mapping[str, LanguageSource]:
-    """Return the languages by name, "python" first; those of entry points last, and never in place of ours."""
+    """Return the sandboxed languages by name, "python" first; those of entry points last, never in place of ours."""
     found = {"python": LanguageSource("altlas_evaluator.languages.python")}
     search_path = tuple(path for path in sys.path if path)
     if importlib.util.find_spec("_quickjs") is not None:
         found["javascript"] = LanguageSource("altlas_evaluator.languages.javascript", search_path)
     for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
-        found.setdefault(entry.name, LanguageSource(entry.value, search_path))
+        if entry.name != BRAINF:
+            found.setdefault(entry.name, LanguageSource(entry.value, search_path))
     return found
+
+
+def task_languages() -> list[str]:
+    """Return the languages that tasks can be scored in here: the sandboxed ones and, with numba installed, brainf."""
+    has_numba = importlib.util.find_spec("numba") is not None
+    return [*languages(), *([BRAINF] if has_numba else [])]

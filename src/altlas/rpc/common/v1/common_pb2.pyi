@@ -47,7 +47,7 @@ class Limits(_message.Message):
     def __init__(self, cpu_s: _Optional[float] = ..., wall_s: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., output_bytes: _Optional[int] = ..., open_files: _Optional[int] = ..., processes: _Optional[int] = ..., file_bytes: _Optional[int] = ...) -> None: ...
 
 class Score(_message.Message):
-    __slots__ = ("status", "reward", "components", "cases_passed", "cases", "solved", "verified", "behaviour", "error")
+    __slots__ = ("status", "reward", "components", "cases_passed", "cases", "solved", "verified", "behaviour", "error", "case_rewards")
     class ComponentsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class Score(_message.Message):
     VERIFIED_FIELD_NUMBER: _ClassVar[int]
     BEHAVIOUR_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    CASE_REWARDS_FIELD_NUMBER: _ClassVar[int]
     status: ProgramStatus
     reward: float
     components: _containers.ScalarMap[str, float]
@@ -73,21 +74,62 @@ class Score(_message.Message):
     verified: bool
     behaviour: bytes
     error: str
-    def __init__(self, status: _Optional[_Union[ProgramStatus, str]] = ..., reward: _Optional[float] = ..., components: _Optional[_Mapping[str, float]] = ..., cases_passed: _Optional[int] = ..., cases: _Optional[int] = ..., solved: _Optional[bool] = ..., verified: _Optional[bool] = ..., behaviour: _Optional[bytes] = ..., error: _Optional[str] = ...) -> None: ...
+    case_rewards: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, status: _Optional[_Union[ProgramStatus, str]] = ..., reward: _Optional[float] = ..., components: _Optional[_Mapping[str, float]] = ..., cases_passed: _Optional[int] = ..., cases: _Optional[int] = ..., solved: _Optional[bool] = ..., verified: _Optional[bool] = ..., behaviour: _Optional[bytes] = ..., error: _Optional[str] = ..., case_rewards: _Optional[_Iterable[float]] = ...) -> None: ...
 
-class Trajectory(_message.Message):
-    __slots__ = ("index", "tokens", "log_probs", "entropies", "source")
-    INDEX_FIELD_NUMBER: _ClassVar[int]
+class ScoreBatch(_message.Message):
+    __slots__ = ("count", "cases", "statuses", "rewards", "flags", "cases_passed", "behaviours", "case_rewards", "component_names", "components", "errors")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    CASES_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    REWARDS_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    CASES_PASSED_FIELD_NUMBER: _ClassVar[int]
+    BEHAVIOURS_FIELD_NUMBER: _ClassVar[int]
+    CASE_REWARDS_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_NAMES_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    cases: int
+    statuses: bytes
+    rewards: bytes
+    flags: bytes
+    cases_passed: bytes
+    behaviours: bytes
+    case_rewards: bytes
+    component_names: _containers.RepeatedScalarFieldContainer[str]
+    components: bytes
+    errors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, count: _Optional[int] = ..., cases: _Optional[int] = ..., statuses: _Optional[bytes] = ..., rewards: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., cases_passed: _Optional[bytes] = ..., behaviours: _Optional[bytes] = ..., case_rewards: _Optional[bytes] = ..., component_names: _Optional[_Iterable[str]] = ..., components: _Optional[bytes] = ..., errors: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TrajectoryBatch(_message.Message):
+    __slots__ = ("first_index", "policy_version", "lengths", "tokens", "log_probs", "entropies", "origins", "sources")
+    FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
     ENTROPIES_FIELD_NUMBER: _ClassVar[int]
-    SOURCE_FIELD_NUMBER: _ClassVar[int]
-    index: int
-    tokens: _containers.RepeatedScalarFieldContainer[int]
-    log_probs: _containers.RepeatedScalarFieldContainer[float]
-    entropies: _containers.RepeatedScalarFieldContainer[float]
-    source: str
-    def __init__(self, index: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., log_probs: _Optional[_Iterable[float]] = ..., entropies: _Optional[_Iterable[float]] = ..., source: _Optional[str] = ...) -> None: ...
+    ORIGINS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    first_index: int
+    policy_version: int
+    lengths: bytes
+    tokens: bytes
+    log_probs: bytes
+    entropies: bytes
+    origins: bytes
+    sources: SourceBatch
+    def __init__(self, first_index: _Optional[int] = ..., policy_version: _Optional[int] = ..., lengths: _Optional[bytes] = ..., tokens: _Optional[bytes] = ..., log_probs: _Optional[bytes] = ..., entropies: _Optional[bytes] = ..., origins: _Optional[bytes] = ..., sources: _Optional[_Union[SourceBatch, _Mapping]] = ...) -> None: ...
+
+class SourceBatch(_message.Message):
+    __slots__ = ("sizes", "text")
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    sizes: bytes
+    text: bytes
+    def __init__(self, sizes: _Optional[bytes] = ..., text: _Optional[bytes] = ...) -> None: ...
 
 class RunSpec(_message.Message):
     __slots__ = ("run_id", "task_toml", "task_digest", "task_name", "vocabulary_json", "config_json", "run_dir")

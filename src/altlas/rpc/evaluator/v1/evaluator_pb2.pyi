@@ -141,9 +141,9 @@ class Job(_message.Message):
     run_id: str
     update: int
     task_digest: str
-    sources: _containers.RepeatedScalarFieldContainer[bytes]
-    fingerprints: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, job_id: _Optional[str] = ..., run_id: _Optional[str] = ..., update: _Optional[int] = ..., task_digest: _Optional[str] = ..., sources: _Optional[_Iterable[bytes]] = ..., fingerprints: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    sources: _common_pb2.SourceBatch
+    fingerprints: bytes
+    def __init__(self, job_id: _Optional[str] = ..., run_id: _Optional[str] = ..., update: _Optional[int] = ..., task_digest: _Optional[str] = ..., sources: _Optional[_Union[_common_pb2.SourceBatch, _Mapping]] = ..., fingerprints: _Optional[bytes] = ...) -> None: ...
 
 class JobResult(_message.Message):
     __slots__ = ("job_id", "worker", "scores", "seconds", "tier")
@@ -154,7 +154,7 @@ class JobResult(_message.Message):
     TIER_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     worker: str
-    scores: _containers.RepeatedCompositeFieldContainer[_common_pb2.Score]
+    scores: _common_pb2.ScoreBatch
     seconds: float
     tier: str
-    def __init__(self, job_id: _Optional[str] = ..., worker: _Optional[str] = ..., scores: _Optional[_Iterable[_Union[_common_pb2.Score, _Mapping]]] = ..., seconds: _Optional[float] = ..., tier: _Optional[str] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[str] = ..., worker: _Optional[str] = ..., scores: _Optional[_Union[_common_pb2.ScoreBatch, _Mapping]] = ..., seconds: _Optional[float] = ..., tier: _Optional[str] = ...) -> None: ...

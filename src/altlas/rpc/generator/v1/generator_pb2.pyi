@@ -1,8 +1,7 @@
 from altlas.rpc.common.v1 import common_pb2 as _common_pb2
-from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from collections.abc import Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -22,9 +21,7 @@ class SampleRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., update: _Optional[int] = ..., first_index: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class SampleResponse(_message.Message):
-    __slots__ = ("trajectories", "policy_version")
+    __slots__ = ("trajectories",)
     TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
-    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
-    trajectories: _containers.RepeatedCompositeFieldContainer[_common_pb2.Trajectory]
-    policy_version: int
-    def __init__(self, trajectories: _Optional[_Iterable[_Union[_common_pb2.Trajectory, _Mapping]]] = ..., policy_version: _Optional[int] = ...) -> None: ...
+    trajectories: _common_pb2.TrajectoryBatch
+    def __init__(self, trajectories: _Optional[_Union[_common_pb2.TrajectoryBatch, _Mapping]] = ...) -> None: ...

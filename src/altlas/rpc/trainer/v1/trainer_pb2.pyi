@@ -44,10 +44,10 @@ class LearnRequest(_message.Message):
     run_id: str
     update: int
     behaviour_version: int
-    trajectories: _containers.RepeatedCompositeFieldContainer[_common_pb2.Trajectory]
-    scores: _containers.RepeatedCompositeFieldContainer[_common_pb2.Score]
+    trajectories: _containers.RepeatedCompositeFieldContainer[_common_pb2.TrajectoryBatch]
+    scores: _common_pb2.ScoreBatch
     reinitialise: bool
-    def __init__(self, run_id: _Optional[str] = ..., update: _Optional[int] = ..., behaviour_version: _Optional[int] = ..., trajectories: _Optional[_Iterable[_Union[_common_pb2.Trajectory, _Mapping]]] = ..., scores: _Optional[_Iterable[_Union[_common_pb2.Score, _Mapping]]] = ..., reinitialise: _Optional[bool] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., update: _Optional[int] = ..., behaviour_version: _Optional[int] = ..., trajectories: _Optional[_Iterable[_Union[_common_pb2.TrajectoryBatch, _Mapping]]] = ..., scores: _Optional[_Union[_common_pb2.ScoreBatch, _Mapping]] = ..., reinitialise: _Optional[bool] = ...) -> None: ...
 
 class LearnResponse(_message.Message):
     __slots__ = ("policy_version", "metrics")
