@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from altlas.transport.embedded import EmbeddedRedis
-from benchmarks import bench_evaluation, bench_transport
+from benchmarks import bench_brainf_loop, bench_evaluation, bench_transport
 
 
 def row(stage: str, programs_per_second: float, note: str) -> None:
@@ -41,7 +41,12 @@ def learning() -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=["evaluation", "transport", "learning", []], help="all where none")
+    parser.add_argument(
+        "part",
+        nargs="*",
+        choices=["evaluation", "transport", "learning", "brainf", []],
+        help="the first three where none; brainf is the whole loop through the real services",
+    )
     parser.add_argument("--programs", type=int, default=1000, help="of the evaluator's figures, a round")
     options = parser.parse_args()
     parts = options.part or ["evaluation", "transport", "learning"]
@@ -55,6 +60,8 @@ def main() -> None:
         transport()
     if "learning" in parts:
         learning()
+    if "brainf" in parts:
+        bench_brainf_loop.report()
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_other_environment_variables_are_not_ours() -> None:
         ("run.sede=1", ["--set run.sede=1", "unknown key run.sede", "did you mean run.seed?"]),
         ("run.batch_size=1", ["unknown key run.batch_size", "did you mean sampling.batch_size?"]),
         ("samplin.batch_size=1", ["unknown section [samplin]", "did you mean [sampling]?"]),
-        ("zzz.qqq=1", ["unknown section [zzz]", "known: run, algorithm, model, sampling"]),
+        ("zzz.qqq=1", ["unknown section [zzz]", "known: run, curriculum, algorithm, model"]),
         ("run.evaluators=0", ["run.evaluators = '0' is not allowed", "a whole number from 1 to 256"]),
         ("run.evaluators=two", ["run.evaluators = 'two'", "a whole number from 1 to 256"]),
         ("sampling.temperature=0", ["sampling.temperature = '0'", "a number above 0, at most 100"]),

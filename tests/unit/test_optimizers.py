@@ -1,6 +1,8 @@
 """RMSProp as TensorFlow 1 has it, against the formula in numpy, and its state."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 from altlas.config.sections import ModelSection, OptimizerSection
-from altlas.core.optimizers import RMSPropTF, build_optimizer
+from altlas.core.optimizers import Adam, RMSPropTF, build_optimizer
 from altlas.core.policy import build_policy
 
 RATE, DECAY, EPSILON = 0.01, 0.9, 1e-10
@@ -70,10 +72,36 @@ def test_what_has_no_gradient_stays():
     assert moving[0] < 1.0
 
 
+def test_adam_equals_torchs():
+    ours, theirs = (nn.Parameter(torch.arange(6, dtype=torch.float64).reshape(2, 3)) for _ in range(2))
+    optimizer, reference = Adam([ours], learning_rate=RATE), torch.optim.Adam([theirs], lr=RATE)
+    for gradient in gradients(20):
+        move(optimizer, ours, gradient)
+        move(reference, theirs, gradient)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_no_optimizer_imports_torchs_compiler():
+    script = """
+import sys, torch
+from altlas.config.sections import OptimizerSection
+from altlas.core.optimizers import build_optimizer
+layer = torch.nn.Linear(2, 1)
+for name in ("adam", "rmsprop_tf"):
+    optimizer = build_optimizer(layer, OptimizerSection(name=name))
+    optimizer.zero_grad()
+    layer(torch.ones(2)).sum().backward()
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
 @pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("rmsprop_tf", RMSPropTF)])
 def test_the_section_names_the_optimizer(name, kind):
     policy = build_policy(ModelSection(embedding=3, hidden=4), 6, seed=1)
     optimizer = build_optimizer(policy, OptimizerSection(name=name, learning_rate=0.5))
-    assert type(optimizer) is kind
+    assert isinstance(optimizer, kind)
     assert optimizer.param_groups[0]["lr"] == 0.5
     assert len(optimizer.param_groups[0]["params"]) == len(list(policy.parameters()))

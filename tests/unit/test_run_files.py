@@ -19,14 +19,14 @@ def attempt(
     program: int, source: str = "print(1)", *, kept_for: Literal["best", "solved", "sampled"] = "sampled"
 ) -> Attempt:
     score = Score(status=ProgramStatus.RUNTIME_ERROR, reward=0.25, cases=2, cases_passed=1, error="NameError: x")
-    return Attempt(program=program, update=3, kept_for=kept_for, score=score, source=source)
+    return Attempt(program=program, task="basics/t", update=3, kept_for=kept_for, score=score, source=source)
 
 
 def test_attempts_survive_and_a_repeated_update_replaces_its_own(tmp_path: Path) -> None:
-    files = RunFiles(tmp_path, language="python", log_format="text")
+    files = RunFiles(tmp_path, tasks=["basics/t"], language="python", log_format="text")
     files.keep_attempts([attempt(1), attempt(2)])
     files.close()
-    files = RunFiles(tmp_path, language="python", log_format="text")
+    files = RunFiles(tmp_path, tasks=["basics/t"], language="python", log_format="text")
     files.keep_attempts([attempt(2, "print(2)"), attempt(5)])
     files.close()
     with sqlite3.connect(tmp_path / "attempts.sqlite") as database:
@@ -40,7 +40,7 @@ def test_attempts_survive_and_a_repeated_update_replaces_its_own(tmp_path: Path)
 
 def test_sampled_attempts_wait_for_the_disk_and_better_ones_do_not(tmp_path: Path) -> None:
     now = 0.0
-    files = RunFiles(tmp_path, language="python", log_format="text", clock=lambda: now)
+    files = RunFiles(tmp_path, tasks=["basics/t"], language="python", log_format="text", clock=lambda: now)
 
     def on_disk() -> list[int]:
         with sqlite3.connect(tmp_path / "attempts.sqlite") as database:
@@ -60,9 +60,37 @@ def test_sampled_attempts_wait_for_the_disk_and_better_ones_do_not(tmp_path: Pat
     assert on_disk() == [1, 2, 3, 4, 5]
 
 
+def test_attempts_from_when_a_run_had_one_task_are_named_after_it(tmp_path: Path) -> None:
+    columns = "status, reward, cases_passed, cases, solved, verified, error, source"
+    with sqlite3.connect(tmp_path / "attempts.sqlite") as old:
+        old.execute(f"CREATE TABLE attempts (program INTEGER PRIMARY KEY, update_number, kept_for, {columns})")
+        old.execute("INSERT INTO attempts VALUES (0, 0, 'best', 'ok', 0.5, 1, 2, 0, 0, '', 'print(0)')")
+    files = RunFiles(tmp_path, tasks=["basics/t"], language="python", log_format="text")
+    files.keep_attempts([attempt(7)])
+    files.close()
+    with sqlite3.connect(tmp_path / "attempts.sqlite") as database:
+        rows = database.execute("SELECT program, source, task FROM attempts ORDER BY program").fetchall()
+    assert rows == [(0, "print(0)", "basics/t"), (7, "print(1)", "basics/t")]
+
+
+def test_each_of_several_tasks_has_a_file_for_its_best_program(tmp_path: Path) -> None:
+    names = ["brainf/reverse", "brainf-64/reverse", "brainf/add", "./mine/sort.toml"]
+    files = RunFiles(tmp_path, tasks=names, language="brainf", log_format="text")
+    for name in names:
+        files.write_best(name, task=name)
+    files.close()
+    found = {path.name: path.read_text() for path in tmp_path.glob("best_program*")}
+    assert found == {
+        "best_program.brainf-reverse.bf": "brainf/reverse\n",
+        "best_program.brainf-64-reverse.bf": "brainf-64/reverse\n",
+        "best_program.add.bf": "brainf/add\n",
+        "best_program.sort.bf": "./mine/sort.toml\n",
+    }
+
+
 def test_metrics_are_one_object_a_line_and_are_appended_to(tmp_path: Path) -> None:
     for update in (1, 2):
-        files = RunFiles(tmp_path, language="python", log_format="text")
+        files = RunFiles(tmp_path, tasks=["basics/t"], language="python", log_format="text")
         files.record_update({"update": update, "mean_reward": 0.5})
         files.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -70,16 +98,16 @@ def test_metrics_are_one_object_a_line_and_are_appended_to(tmp_path: Path) -> No
 
 
 def test_best_program_is_the_last_one_written_and_leaves_no_partial_file(tmp_path: Path) -> None:
-    files = RunFiles(tmp_path, language="python", log_format="text")
-    files.write_best("print(1)")
-    files.write_best("print(2)\n")
+    files = RunFiles(tmp_path, tasks=["basics/t"], language="python", log_format="text")
+    files.write_best("print(1)", task="basics/t")
+    files.write_best("print(2)\n", task="basics/t")
     files.close()
     assert (tmp_path / "best_program.py").read_text() == "print(2)\n"
     assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_training_log_gets_the_coordinators_lines(tmp_path: Path) -> None:
-    files = RunFiles(tmp_path, language="python", log_format="text")
+    files = RunFiles(tmp_path, tasks=["basics/t"], language="python", log_format="text")
     logging.getLogger("altlas_coordinator.loop").warning("stuck for %d programs", 7)
     files.close()
     logging.getLogger("altlas_coordinator.loop").warning("after the end")

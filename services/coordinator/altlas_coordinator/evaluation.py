@@ -51,14 +51,26 @@ class EvaluatedBatch:
 
 
 class Evaluation:
-    """One run's way to its evaluators, and what it has learned from them. `seen`: the keys that a checkpoint holds."""
+    """One task's way to a run's evaluators, and what it has learned from them.
+
+    `seen`: the keys that a checkpoint holds. `announced`: every task of the run where it has several; evaluators that
+    have lost Redis' data need all.
+    """
 
     def __init__(
-        self, queue: JobQueue, *, run_id: str, grading: Grading, section: TransportSection, seen: Keys | None = None
+        self,
+        queue: JobQueue,
+        *,
+        run_id: str,
+        grading: Grading,
+        section: TransportSection,
+        seen: Keys | None = None,
+        announced: Sequence[Grading] = (),
     ) -> None:
         self._queue = queue
         self._run_id = run_id
         self._grading = grading
+        self._announced = announced or (grading,)
         self._is_stored = is_sandboxed(grading.task.language)
         self._shard_size = section.shard_size or (_SANDBOXED_SHARD if self._is_stored else _IN_PROCESS_SHARD)
         self._timeout_s = section.rpc_timeout_s
@@ -67,12 +79,13 @@ class Evaluation:
 
     @property
     def seen(self) -> Keys:
-        """The key of every program of the run, in order of first sighting."""
+        """The key of every program of the task, in order of first sighting."""
         return self._index.keys
 
     async def open(self) -> None:
-        """Announce the run to the evaluators. May be repeated."""
-        await self._queue.open(task_digest=self._grading.digest, task_text=self._grading.text)
+        """Announce the run to the evaluators, with its tasks. May be repeated."""
+        for grading in self._announced:
+            await self._queue.open(task_digest=grading.digest, task_text=grading.text)
 
     async def evaluate(self, update: int, sources: Sequence[bytes]) -> EvaluatedBatch:
         """Score the programs of an update.

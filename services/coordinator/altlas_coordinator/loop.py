@@ -1,4 +1,4 @@
-"""The training loop: sample, evaluate, learn, record, checkpoint, until a stopping condition holds.
+"""The training loop: choose a task, sample, evaluate, learn, record, checkpoint, until a stopping condition holds.
 
 Lockstep: an update starts when the one before has ended, so the programs of update u come from policy version u, and
 the run is a function of its spec alone, whatever the number of evaluators.
@@ -9,25 +9,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from altlas.config.sections import Config
+from altlas.core.curriculum import Standing, batch_limit, choose_task
 from altlas.core.score_batch import ScoreBatch
 from altlas.obs.logs import UPDATE
 from altlas_coordinator.evaluation import EvaluatedBatch, Evaluation
 from altlas_coordinator.roles import Learner, ProgramSource
-from altlas_coordinator.stopping import StopReason, is_stuck, stop_reason
-from altlas_coordinator.totals import Totals, pack_state
+from altlas_coordinator.stopping import StopReason, is_closed, is_stuck, stop_reason
+from altlas_coordinator.totals import RunTotals, Totals, pack_state
 
 LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateReport:
-    """One update, for whoever watches. `bests`: positions in the batch that were the best so far when they came."""
+    """One update, for whoever watches.
 
-    totals: Totals
+    `task`: its position among the run's. `bests`: positions in the batch that were the task's best so far when they
+    came.
+    """
+
+    totals: RunTotals
+    task: int
     sources: list[bytes]
     batch: EvaluatedBatch
     bests: list[int]
@@ -38,6 +44,11 @@ class UpdateReport:
     def scores(self) -> ScoreBatch:
         """The batch's scores, in order."""
         return self.batch.scores
+
+    @property
+    def task_totals(self) -> Totals:
+        """Where the update's task stands."""
+        return self.totals.tasks[self.task]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +76,18 @@ class Stopwatch:
 
 @dataclass
 class TrainingLoop:
-    """One run, from the update at which `totals` stands to its end."""
+    """One run, from the update at which `totals` stands to its end.
+
+    evaluations, budgets: of each task, by position; a budget is what in_order gives the task at a time.
+    """
 
     config: Config
     source: ProgramSource
-    evaluation: Evaluation
+    evaluations: Sequence[Evaluation]
     learner: Learner
     on_update: Callable[[UpdateReport], None]
-    totals: Totals = field(default_factory=Totals)
+    totals: RunTotals
+    budgets: Sequence[int]
     is_stop_requested: bool = False
     may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -96,27 +111,34 @@ class TrainingLoop:
         update = self.totals.updates
         UPDATE.set(update)
         watch = Stopwatch()
-        count = min(self.config.sampling.batch_size, self.config.run.budget - self.totals.programs)
-        programs = await self.source.sample(update=update, policy_version=update, count=count)
+        task, count = self._next_batch()
+        totals, evaluation = self.totals.tasks[task], self.evaluations[task]
+        # Tasks that share nothing draw what each would have drawn in a run of its own.
+        is_apart = self.config.curriculum.carry == "nothing"
+        programs = await self.source.sample(
+            update=totals.updates if is_apart else update, policy_version=update, count=count, task=task
+        )
         watch.lap("sample")
-        batch = await self.evaluation.evaluate(update, programs.sources)
+        batch = await evaluation.evaluate(update, programs.sources)
         watch.lap("evaluate")
-        reinitialise = is_stuck(self.config.run, self.totals) and self.config.run.on_stuck == "reinitialise"
+        reinitialise = is_stuck(self.config.run, totals) and self.config.run.on_stuck == "reinitialise"
         learned = await self.learner.learn(
-            update, programs, batch.scores, behaviour_version=update, reinitialise=reinitialise
+            update, programs, batch.scores, behaviour_version=update, task=task, reinitialise=reinitialise
         )
         watch.lap("learn")
-        bests = self.totals.add(
-            programs.sources, batch.scores, unique=int(batch.is_new.sum()), evaluated=batch.evaluated
+        bests = totals.add(programs.sources, batch.scores, unique=int(batch.is_new.sum()), evaluated=batch.evaluated)
+        self.totals.windows[task].add(
+            count, float(batch.scores.rewards.mean()), totals.best_reward, length=self.config.curriculum.window
         )
         if reinitialise:
             LOGGER.warning("stuck for %d programs: a new start", self.config.run.stuck_after)
-            self.totals.restart()
-        await self.evaluation.forget(update)
-        self.totals.seconds += time.monotonic() - watch.started
+            totals.restart()
+        await evaluation.forget(update)
+        totals.seconds += time.monotonic() - watch.started
         self.on_update(
             UpdateReport(
                 totals=self.totals,
+                task=task,
                 sources=programs.sources,
                 batch=batch,
                 bests=bests,
@@ -125,7 +147,25 @@ class TrainingLoop:
             )
         )
 
+    def _next_batch(self) -> tuple[int, int]:
+        """Return the task of the next update and how many programs it has."""
+        section, run = self.config.curriculum, self.config.run
+        standings = [
+            Standing(
+                updates=totals.updates,
+                programs=totals.programs,
+                budget=budget,
+                is_closed=is_closed(run, totals),
+                progress=window.progress,
+            )
+            for totals, budget, window in zip(self.totals.tasks, self.budgets, self.totals.windows, strict=True)
+        ]
+        task = choose_task(section, standings, seed=run.seed, update=self.totals.updates)
+        count = min(self.config.sampling.batch_size, run.budget - self.totals.programs)
+        limit = batch_limit(section, standings[task])
+        return task, count if limit is None else min(count, limit)
+
     async def _checkpoint(self) -> tuple[str, str]:
-        state = pack_state(self.totals, self.evaluation.seen)
+        state = pack_state(self.totals, [evaluation.seen for evaluation in self.evaluations])
         response = await self.learner.save_checkpoint(self.totals.updates, state)
         return response.path, response.policy_sha256

@@ -35,8 +35,8 @@ class SampledPrograms:
 class ProgramSource(Protocol):
     """Where programs come from."""
 
-    async def sample(self, *, update: int, policy_version: int, count: int) -> SampledPrograms:
-        """Return `count` programs of an update, in order of index."""
+    async def sample(self, *, update: int, policy_version: int, count: int, task: int) -> SampledPrograms:
+        """Return `count` programs of an update, in order of index; `task` is a position among the run's."""
 
 
 class Learner(Protocol):
@@ -52,6 +52,7 @@ class Learner(Protocol):
         scores: ScoreBatch,
         *,
         behaviour_version: int,
+        task: int,
         reinitialise: bool,
     ) -> trainer_pb2.LearnResponse:
         """Do one update."""
@@ -68,10 +69,10 @@ class GeneratorClient:
         self._run_id = run_id
         self._timeout_s = timeout_s
 
-    async def sample(self, *, update: int, policy_version: int, count: int) -> SampledPrograms:
+    async def sample(self, *, update: int, policy_version: int, count: int, task: int) -> SampledPrograms:
         """See ProgramSource."""
         request = generator_pb2.SampleRequest(
-            run_id=self._run_id, policy_version=policy_version, update=update, first_index=0, count=count
+            run_id=self._run_id, policy_version=policy_version, update=update, first_index=0, count=count, task=task
         )
 
         async def once() -> SampledPrograms:
@@ -115,6 +116,7 @@ class TrainerClient:
         scores: ScoreBatch,
         *,
         behaviour_version: int,
+        task: int,
         reinitialise: bool,
     ) -> trainer_pb2.LearnResponse:
         """See Learner."""
@@ -125,6 +127,7 @@ class TrainerClient:
             trajectories=programs.parts,
             scores=scores_to_proto(replace(scores, errors=())),
             reinitialise=reinitialise,
+            task=task,
         )
         return await self._call(lambda: self._stub.Learn(request, timeout=self._timeout_s))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,19 +17,21 @@ import grpc.aio
 
 from altlas.config.loader import config_from_json
 from altlas.config.sections import Config
+from altlas.core.curriculum import check_alike, task_budgets
 from altlas.core.grading import Grading, make_grading
 from altlas.errors import AltlasError, ProtocolError
 from altlas.obs.logs import RUN_ID
 from altlas.obs.run_files import RunFiles
 from altlas.rpc.common.v1 import common_pb2
 from altlas.rpc.coordinator.v1 import coordinator_pb2
+from altlas.rpc.tasks import task_specs
 from altlas.transport.ports import JobQueue
 from altlas_coordinator.evaluation import Evaluation
 from altlas_coordinator.loop import Ending, TrainingLoop, UpdateReport
-from altlas_coordinator.record import record_update
+from altlas_coordinator.record import record_update, standing_message
 from altlas_coordinator.roles import GeneratorClient, TrainerClient
 from altlas_coordinator.stopping import StopReason
-from altlas_coordinator.totals import Totals, unpack_state
+from altlas_coordinator.totals import NO_KEYS, RunTotals, unpack_state
 
 LOGGER = logging.getLogger(__name__)
 _EVENTS_KEPT = 10_000
@@ -48,7 +50,7 @@ class ActiveRun:
 
     spec: common_pb2.RunSpec
     config: Config
-    grading: Grading
+    gradings: Sequence[Grading]
     queue: JobQueue
     loop: TrainingLoop | None = None
     state: coordinator_pb2.RunState = coordinator_pb2.RUN_STATE_RUNNING
@@ -66,6 +68,11 @@ class ActiveRun:
         """Whether the run is over, well or badly."""
         return self.state in (coordinator_pb2.RUN_STATE_FINISHED, coordinator_pb2.RUN_STATE_FAILED)
 
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks, by position."""
+        return [task.name for task in task_specs(self.spec)]
+
     def message(self) -> coordinator_pb2.Run:
         """Return the run as a message."""
         run = coordinator_pb2.Run(spec=self.spec, state=self.state, error=self.error, progress=self.progress)
@@ -79,7 +86,10 @@ class ActiveRun:
         """Run to the end. Ends in FINISHED or FAILED; a failure that is not an AltlasError is raised on."""
         RUN_ID.set(self.spec.run_id)
         files = RunFiles(
-            Path(self.spec.run_dir), language=self.grading.task.language, log_format=self.config.logging.format
+            Path(self.spec.run_dir),
+            tasks=self.task_names,
+            language=self.gradings[0].task.language,
+            log_format=self.config.logging.format,
         )
         try:
             self.loop = await self._prepare(generator, trainer, files, resume=resume)
@@ -105,34 +115,47 @@ class ActiveRun:
         run_id = self.spec.run_id
         learner = TrainerClient(trainer, run_id=run_id, timeout_s=timeout_s)
         opened = await learner.open(self.spec, resume=resume)
-        totals, seen = unpack_state(opened.coordinator_state) if opened.coordinator_state else (Totals(), None)
+        totals, seen = RunTotals.start(len(self.gradings)), [NO_KEYS for _ in self.gradings]
+        if opened.coordinator_state:
+            totals, seen = unpack_state(opened.coordinator_state)
+            # What a watcher is told when nothing is left to be done.
+            self.progress = standing_message(totals, task=0, budget=self.config.run.budget, task_names=self.task_names)
         if opened.warning:
             LOGGER.warning("%s", opened.warning)
         LOGGER.info("configuration: %s", self.spec.config_json)
         LOGGER.info(
             "run %s: task %s, %d parameters on %s, %s",
             run_id,
-            self.spec.task_name,
+            ", ".join(self.task_names),
             opened.parameters,
             opened.device,
             f"resumed from {opened.checkpoint} at update {totals.updates}" if resume else "new weights",
         )
-        evaluation = Evaluation(
-            self.queue, run_id=run_id, grading=self.grading, section=self.config.transport, seen=seen
-        )
-        await evaluation.open()
+        evaluations = [
+            Evaluation(
+                self.queue,
+                run_id=run_id,
+                grading=grading,
+                section=self.config.transport,
+                seen=keys,
+                announced=self.gradings,
+            )
+            for grading, keys in zip(self.gradings, seen, strict=True)
+        ]
+        await evaluations[0].open()
 
         def on_update(report: UpdateReport) -> None:
-            self.progress = record_update(report, files, config=self.config)
+            self.progress = record_update(report, files, config=self.config, task_names=self.task_names)
             self._append("")
 
         loop = TrainingLoop(
             config=self.config,
             source=GeneratorClient(generator, run_id=run_id, timeout_s=timeout_s),
-            evaluation=evaluation,
+            evaluations=evaluations,
             learner=learner,
             on_update=on_update,
             totals=totals,
+            budgets=task_budgets(self.config, [grading.task for grading in self.gradings]),
             is_stop_requested=self.is_stop_requested,
         )
         if self.state != coordinator_pb2.RUN_STATE_PAUSED:
@@ -200,11 +223,18 @@ def make_run(spec: common_pb2.RunSpec, queue: JobQueue) -> ActiveRun:
 
     Raises:
         ConfigError: the configuration in it is wrong.
-        TaskError: the task in it is wrong.
-        ProtocolError: its digest is not that of its task and reward settings.
+        TaskError: a task in it is wrong, or its tasks do not fit together.
+        ProtocolError: a digest is not that of its task and reward settings.
     """
     config = config_from_json(spec.config_json)
-    grading = make_grading(spec.task_toml, config.reward, where=spec.task_name)
-    if spec.task_digest != grading.digest:
-        raise ProtocolError(f"run {spec.run_id}: task_digest is {spec.task_digest}, its task has {grading.digest}")
-    return ActiveRun(spec=spec, config=config, grading=grading, queue=queue)
+    gradings = []
+    for task in task_specs(spec):
+        grading = make_grading(task.toml, config.reward, where=task.name)
+        if task.digest != grading.digest:
+            raise ProtocolError(
+                f"run {spec.run_id}, task {task.name}: its digest is {task.digest}, its text has {grading.digest}"
+            )
+        gradings.append(grading)
+    names = [task.name for task in task_specs(spec)]
+    check_alike(names, [grading.task for grading in gradings])
+    return ActiveRun(spec=spec, config=config, gradings=gradings, queue=queue)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from altlas.config.sections import RunSection
-from altlas_coordinator.totals import Totals
+from altlas_coordinator.totals import RunTotals, Totals
 
 
 class StopReason(enum.StrEnum):
@@ -18,7 +18,7 @@ class StopReason(enum.StrEnum):
     REQUESTED = "requested"
 
 
-def stop_reason(section: RunSection, totals: Totals, *, is_requested: bool) -> StopReason | None:
+def stop_reason(section: RunSection, totals: RunTotals, *, is_requested: bool) -> StopReason | None:
     """Return why the run ends at this update boundary, or None."""
     if totals.verified and section.stop_on_solved:
         return StopReason.SOLVED
@@ -28,9 +28,14 @@ def stop_reason(section: RunSection, totals: Totals, *, is_requested: bool) -> S
         return StopReason.REQUESTED
     if section.wall_clock_s and totals.seconds >= section.wall_clock_s:
         return StopReason.WALL_CLOCK
-    if section.on_stuck == "stop" and is_stuck(section, totals):
+    if all(is_closed(section, task) for task in totals.tasks):
         return StopReason.STUCK
     return None
+
+
+def is_closed(section: RunSection, totals: Totals) -> bool:
+    """Whether a task is done with: verified, or stuck where that is no reason to start anew."""
+    return (totals.verified and section.stop_on_solved) or (section.on_stuck == "stop" and is_stuck(section, totals))
 
 
 def is_stuck(section: RunSection, totals: Totals) -> bool:

@@ -58,7 +58,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
 
     async def _at_version(self, request: generator_pb2.SampleRequest, context: Context) -> GeneratorRun:
         run = self._runs.get(request.run_id)
-        if run is None or run.policy_version != request.policy_version:
+        if run is None or (run.policy_version, run.task) != (request.policy_version, request.task):
             with metrics.FETCH_SECONDS.time():
                 run = await self._fetch(request, timeout_s=context.time_remaining() or 0.0)
         if run.policy_version != request.policy_version:
@@ -72,7 +72,8 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         header: trainer_pb2.PolicyHeader | None = None
         content = bytearray()
         responses = self._trainer.GetPolicy(
-            trainer_pb2.GetPolicyRequest(run_id=request.run_id, min_version=request.policy_version), timeout=timeout_s
+            trainer_pb2.GetPolicyRequest(run_id=request.run_id, min_version=request.policy_version, task=request.task),
+            timeout=timeout_s,
         )
         async for response in stream(responses, peer="trainer"):
             if response.HasField("header"):
@@ -84,6 +85,6 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         if run is None:
             spec = header.spec
             run = self._runs[request.run_id] = await self._in_worker(lambda: open_run(spec))
-        await self._in_worker(lambda: run.load(header, bytes(content)))
+        await self._in_worker(lambda: run.load(header, bytes(content), task=request.task))
         metrics.POLICY_VERSION.set(run.policy_version)
         return run

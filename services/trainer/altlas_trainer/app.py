@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from altlas.obs.process import serve_metrics
 from altlas.rpc.server import RoleServer
 from altlas.rpc.trainer.v1 import trainer_pb2, trainer_pb2_grpc
@@ -22,8 +20,6 @@ async def serve(*, listen: str, metrics_port: int | None) -> None:
     servicer = TrainerServicer()
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server.grpc)
     serve_metrics(metrics_port, role="trainer")
-    # With its first optimizer torch imports its compiler, for 2 s: better now, while the other roles start.
-    torch.optim.Adam([torch.zeros(1)])
     await server.start()
     await server.run()
     servicer.close()

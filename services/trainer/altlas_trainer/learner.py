@@ -1,8 +1,8 @@
-"""What a run's algorithm has to offer the trainer, whichever it is."""
+"""What an algorithm has to offer the trainer, whichever it is, for one task and for a run of one or several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from altlas.config.sections import Config
+from altlas.core.curriculum import with_max_tokens
 from altlas.core.score_batch import ScoreBatch
 from altlas.core.trajectory import TrajectoryBatch
 from altlas.errors import ProtocolError
@@ -29,7 +30,7 @@ class LearnReport:
 
 
 class Learner(Protocol):
-    """Everything of one run that learning changes. `updates` counts the updates done, and is the policy's version."""
+    """Everything of one task that learning changes. `updates` counts the updates done."""
 
     updates: int
 
@@ -64,6 +65,74 @@ class Learner(Protocol):
         """
 
 
+class RunLearner(Protocol):
+    """Everything of one run that learning changes: a Learner of one task or several, each known by its position.
+
+    `updates` counts the updates done of all tasks, and is the policy's version.
+    """
+
+    updates: int
+
+    @property
+    def parameters(self) -> int:
+        """Weights that learning moves."""
+
+    def learn(
+        self, batch: TrajectoryBatch, scores: ScoreBatch, *, update: int, reinitialise: bool = False, task: int = 0
+    ) -> LearnReport:
+        """See Learner; where tasks share weights, `reinitialise` starts the task anew and leaves these."""
+
+    def snapshot(self, task: int = 0) -> dict[str, Tensor]:
+        """Return what `altlas.core.proposals.build_proposer` takes for a task."""
+
+    def sha256(self) -> str:
+        """See Learner."""
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """See Learner."""
+
+    def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """See Learner."""
+
+
+def build_run_learner(
+    config: Config,
+    *,
+    max_tokens: Sequence[int],
+    vocabulary: Vocabulary,
+    constraint: TokenConstraint,
+    device: torch.device,
+    seed: int,
+    inspection_dir: Path | None = None,
+) -> RunLearner:
+    """Return the learner of a run's tasks at its beginning. `max_tokens`: of each task, by position."""
+    from altlas_trainer.carrying import SeparateLearners
+    from altlas_trainer.trainer import Trainer
+
+    if config.algorithm.name == "policy" and (config.curriculum.carry != "nothing" or len(max_tokens) == 1):
+        return Trainer(
+            config,
+            vocabulary=vocabulary,
+            constraint=constraint,
+            device=device,
+            seed=seed,
+            inspection_dir=inspection_dir,
+            max_tokens=max_tokens,
+        )
+    learners = [
+        build_learner(
+            with_max_tokens(config, limit),
+            vocabulary=vocabulary,
+            constraint=constraint,
+            device=device,
+            seed=seed,
+            inspection_dir=inspection_dir,
+        )
+        for limit in max_tokens
+    ]
+    return SeparateLearners(config, learners, max_tokens=max_tokens)
+
+
 def build_learner(
     config: Config,
     *,
@@ -73,7 +142,7 @@ def build_learner(
     seed: int,
     inspection_dir: Path | None = None,
 ) -> Learner:
-    """Return the learner of the configured algorithm, at its beginning."""
+    """Return the learner of one task by the configured algorithm, at its beginning."""
     from altlas_trainer.evolution import Evolution
     from altlas_trainer.trainer import Trainer
 

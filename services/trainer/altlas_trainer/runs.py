@@ -15,17 +15,18 @@ from safetensors.torch import save as save_tensors
 
 from altlas.checkpoint.store import CheckpointStore, LoadedCheckpoint
 from altlas.config.loader import config_digest, config_from_json
+from altlas.core.curriculum import task_lengths
 from altlas.core.device import DeviceChoice, choose_device
 from altlas.core.grammar import build_constraint
 from altlas.core.policy import tensors_to_bytes
-from altlas.core.task import parse_task
 from altlas.core.vocabulary import Vocabulary, parse_vocabulary
 from altlas.errors import CheckpointError, ProtocolError
 from altlas.rpc.batches import scores_from_proto
 from altlas.rpc.common.v1 import common_pb2
+from altlas.rpc.tasks import parse_tasks, task_specs
 from altlas.rpc.trainer.v1 import trainer_pb2
 from altlas.rpc.trajectories import trajectories_from_proto
-from altlas_trainer.learner import Learner, build_learner
+from altlas_trainer.learner import RunLearner, build_run_learner
 
 _STATE_FILE = "trainer.safetensors"
 _META_FILE = "trainer.json"
@@ -37,31 +38,42 @@ class TrainerRun:
     """One run in the trainer's hands."""
 
     spec: common_pb2.RunSpec
-    learner: Learner
+    learner: RunLearner
     store: CheckpointStore
     device: DeviceChoice
     vocabulary: Vocabulary
     coordinator_state: bytes = b""
     loaded: LoadedCheckpoint | None = None
     last_response: trainer_pb2.LearnResponse | None = None
-    policy_bytes: dict[int, bytes] = field(default_factory=dict)
+    snapshots: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     @property
     def policy_version(self) -> int:
         """The number of updates done."""
         return self.learner.updates
 
-    def policy_snapshot(self) -> bytes:
-        """Return what programs are proposed from as a safetensors file; made once per version."""
-        if self.policy_version not in self.policy_bytes:
-            self.policy_bytes = {self.policy_version: tensors_to_bytes(self.learner.snapshot())}
-        return self.policy_bytes[self.policy_version]
+    def policy_snapshot(self, task: int) -> bytes:
+        """Return what a task's programs are proposed from as a safetensors file; made once per version.
+
+        Raises:
+            ProtocolError: the run has no such task.
+        """
+        self._check_task(task)
+        key = (self.policy_version, task)
+        if key not in self.snapshots:
+            self.snapshots = {key: tensors_to_bytes(self.learner.snapshot(task))}
+        return self.snapshots[key]
+
+    def _check_task(self, task: int) -> None:
+        tasks = len(task_specs(self.spec))
+        if task >= tasks:
+            raise ProtocolError(f"run {self.spec.run_id}: task {task} asked for, it has {tasks}, counted from 0")
 
     def learn(self, request: trainer_pb2.LearnRequest) -> trainer_pb2.LearnResponse:
         """Do update `request.update`, or answer as before when it was the last one done.
 
         Raises:
-            ProtocolError: another update is due, or trajectories and scores do not match.
+            ProtocolError: another update is due, trajectories and scores do not match, or there is no such task.
             LearningError: the loss is not finite; the batch is saved and nothing has changed.
         """
         if request.update + 1 == self.policy_version and self.last_response is not None:
@@ -71,6 +83,7 @@ class TrainerRun:
                 f"update {request.update} of run {self.spec.run_id} came while {self.policy_version} is due: "
                 "resume the run from its newest checkpoint"
             )
+        self._check_task(request.task)
         batch = trajectories_from_proto(
             request.trajectories,
             policy_version=request.behaviour_version,
@@ -78,7 +91,9 @@ class TrainerRun:
             vocabulary_size=len(self.vocabulary),
         )
         scores = scores_from_proto(request.scores)
-        report = self.learner.learn(batch, scores, update=request.update, reinitialise=request.reinitialise)
+        report = self.learner.learn(
+            batch, scores, update=request.update, reinitialise=request.reinitialise, task=request.task
+        )
         self.last_response = trainer_pb2.LearnResponse(policy_version=report.policy_version, metrics=report.metrics)
         return self.last_response
 
@@ -114,11 +129,11 @@ class TrainerRun:
         """
         self.loaded = self.store.load_newest()
         found, due = self.loaded.manifest.get("extra", {}), self._manifest()
-        for key in ("task_digest", "vocabulary_digest"):
-            if found.get(key) != due[key]:
+        for key, absent in (("task_digest", None), ("further_task_digests", []), ("vocabulary_digest", None)):
+            if found.get(key, absent) != due[key]:
                 raise CheckpointError(
                     f"{self.loaded.path}: its {key} is {found.get(key)}, this run's is {due[key]}: "
-                    "resume with the task, reward settings and vocabulary it was started with"
+                    "resume with the tasks, reward settings and vocabulary it was started with"
                 )
         meta = json.loads(self.loaded.files[_META_FILE])
         self.learner.load_state(load_tensors(self.loaded.files[_STATE_FILE]), meta["trainer"])
@@ -132,6 +147,7 @@ class TrainerRun:
             "run_id": self.spec.run_id,
             "task": self.spec.task_name,
             "task_digest": self.spec.task_digest,
+            "further_task_digests": [task.digest for task in self.spec.further_tasks],
             "vocabulary_digest": self.vocabulary.digest,
             "config_digest": config_digest(config),
             "config": json.loads(self.spec.config_json),
@@ -145,12 +161,14 @@ def open_run(spec: common_pb2.RunSpec, *, resume: bool) -> TrainerRun:
         AltlasError: configuration, task, vocabulary, device or checkpoint is wrong.
     """
     config = config_from_json(spec.config_json)
-    task = parse_task(spec.task_toml, where=spec.task_name)
+    tasks = parse_tasks(spec)
+    task = tasks[0]
     vocabulary = parse_vocabulary(spec.vocabulary_json, name=task.vocabulary, where="the run's vocabulary")
     device = choose_device(config.model.device)
     run_dir = Path(spec.run_dir)
-    learner = build_learner(
+    learner = build_run_learner(
         config,
+        max_tokens=task_lengths(config, tasks),
         vocabulary=vocabulary,
         constraint=build_constraint(
             vocabulary, language=task.language, grammar=config.sampling.grammar, length=config.sampling.length

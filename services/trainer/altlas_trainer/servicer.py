@@ -109,7 +109,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         run = self._run(request.run_id)
         if run.policy_version < request.min_version:
             raise ProtocolError(f"policy version {request.min_version} is not there yet: at {run.policy_version}")
-        content = run.policy_snapshot()
+        content = run.policy_snapshot(request.task)
         header = trainer_pb2.PolicyHeader(
             spec=run.spec,
             policy_version=run.policy_version,

@@ -58,7 +58,7 @@ class LiveView:
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
             self._console.print(
-                f"{progress.programs:>8,} programs  reward mean {progress.mean_reward:.3f} best "
+                f"{progress.programs:>8,} programs  {_of_task(progress)}reward mean {progress.mean_reward:.3f} best "
                 f"{progress.best_reward:.3f}  entropy {progress.metrics['entropy']:.2f}  {_speed(progress):.0f} per s",
                 highlight=False,
             )
@@ -73,6 +73,8 @@ class LiveView:
         )
         batch = sum(progress.statuses.values())
         table = Table.grid(padding=(0, 2))
+        if len(progress.tasks) > 1:
+            table.add_row("task", progress.tasks[progress.task].name, _verified(progress))
         table.add_row("reward", f"mean {progress.mean_reward:.3f}", f"best {progress.best_reward:.3f}")
         table.add_row("entropy", f"{progress.metrics['entropy']:.2f} nats per token", "")
         duplicates = 1 - progress.unique_programs / progress.programs
@@ -84,6 +86,15 @@ class LiveView:
         best = Syntax(progress.best_program, "python", background_color="default")
         parts: list[RenderableType] = [budget, table, Text("best program so far", style="bold"), best]
         return Group(*parts, Text(self._note, style="yellow")) if self._note else Group(*parts)
+
+
+def _of_task(progress: coordinator_pb2.Progress) -> str:
+    """Return what a line says of tasks: nothing where there is only one."""
+    return f"{progress.tasks[progress.task].name} ({_verified(progress)})  " if len(progress.tasks) > 1 else ""
+
+
+def _verified(progress: coordinator_pb2.Progress) -> str:
+    return f"{sum(task.verified for task in progress.tasks)} of {len(progress.tasks)} verified"
 
 
 def _speed(progress: coordinator_pb2.Progress) -> float:

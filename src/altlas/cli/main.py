@@ -38,6 +38,12 @@ SetOption = Annotated[
 TaskArgument = Annotated[
     str, typer.Argument(metavar="TASK", help="pack/name, such as basics/hello_world, or the path of a task file.")
 ]
+TasksArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK", help="A task, a pack such as basics, or several of them with commas between, for one run."
+    ),
+]
 RedisOption = Annotated[str | None, typer.Option("--redis-url", help="A server of your own.", show_default=False)]
 ListenOption = Annotated[str, typer.Option(help="HOST:PORT or unix:PATH; port 0 takes a free one.")]
 MetricsOption = Annotated[
@@ -63,7 +69,7 @@ def root(
 
 @app.command()
 def train(
-    task: TaskArgument,
+    task: TasksArgument,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.", show_default=False)] = None,
     budget: Annotated[
         int | None, typer.Option(metavar="PROGRAMS", help="Stop after this many programs.", show_default=False)
@@ -91,9 +97,9 @@ def train(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Train on a task until a sampled program solves it, with every role as a local process.
+    """Train on a task, or on several in one run, until a program solves each, with every role as a local process.
 
-    Exit codes: 0 solved, 3 budget spent unsolved, 2 usage or configuration, 1 failure, 130 interrupted.
+    Exit codes: 0 all solved, 3 budget spent unsolved, 2 usage or configuration, 1 failure, 130 interrupted.
     """
     from altlas.cli.train import TrainRequest, run_training
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from altlas.checkpoint.run_directory import hold_run_dir, prepare_run_dir
 from altlas.cli.local_stack import CONFIG_FILE, LocalStack
 from altlas.config.loader import check_resumable, load_config, render_config_ini
 from altlas.config.sections import Config
+from altlas.core.curriculum import check_alike
 from altlas.core.grading import make_grading
+from altlas.core.task import Task
 from altlas.core.vocabulary import parse_vocabulary
 from altlas.errors import CheckpointError, ConfigError
 from altlas.obs.logs import configure_logging
-from altlas.tasks import load_task, load_vocabulary_text, pack_file, with_task_defaults
+from altlas.obs.run_files import file_labels
+from altlas.tasks import expand_references, load_task, load_vocabulary_text, pack_file, with_task_defaults
 from altlas_evaluator.languages.registry import task_languages
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 EXIT_SOLVED, EXIT_FAILURE, EXIT_UNSOLVED, EXIT_INTERRUPTED = 0, 1, 3, 130
 _RUN_FILE = "run.json"
@@ -46,17 +45,31 @@ class TrainRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunTask:
+    """A task of a run, the TOML text it was parsed from, and its digest with the run's reward settings."""
+
+    name: str
+    text: str
+    digest: str
+    task: Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LocalRun:
-    """A run that is ready to be created: everything a RunSpec holds."""
+    """A run that is ready to be created: everything a RunSpec holds. `task_name` is as it was asked for."""
 
     run_id: str
     task_name: str
-    task_text: str
-    task_digest: str
+    tasks: tuple[RunTask, ...]
     vocabulary_text: str
     config: Config
     run_dir: Path
     resume: bool
+
+    @property
+    def file_labels(self) -> list[str]:
+        """What the names of each task's files hold, by position."""
+        return file_labels([task.name for task in self.tasks])
 
 
 def run_training(request: TrainRequest) -> int:
@@ -66,14 +79,13 @@ def run_training(request: TrainRequest) -> int:
     with hold_run_dir(run.run_dir), LocalStack(run.config, run.run_dir) as stack:
         stack.start()
         # Only now: see local_stack on forks beside grpc's threads.
+        from altlas.cli.ending import print_result
         from altlas.cli.watch import watch_run
 
         result = watch_run(run, stack, is_quiet=request.quiet, is_json=request.as_json)
         summary = result.summary
-        if request.shrink and summary["verified"] and result.exit_code == EXIT_SOLVED:
-            from altlas.cli.shrink import shrink_into
-
-            shrink_into(summary, run, address=stack.addresses["evaluator-0"])
+        if request.shrink and result.exit_code in (EXIT_SOLVED, EXIT_UNSOLVED):
+            _shrink(summary, run, address=stack.addresses["evaluator-0"])
     if request.as_json:
         print(json.dumps(summary), flush=True)
     else:
@@ -81,19 +93,34 @@ def run_training(request: TrainRequest) -> int:
     return result.exit_code
 
 
+def _shrink(summary: dict[str, Any], run: LocalRun, *, address: str) -> None:
+    """Shrink the program of every verified task; a task alone has what is left in the summary itself too."""
+    from altlas.cli.shrink import shrink_into
+
+    for position, task in enumerate(summary["tasks"]):
+        if task["verified"]:
+            shrink_into(task, run, address=address, task=position)
+    if len(run.tasks) == 1:
+        summary |= {key: value for key, value in summary["tasks"][0].items() if key.startswith("shr")}
+
+
 def resolve(request: TrainRequest) -> LocalRun:
     """Resolve task, configuration and run directory, and write down what identifies the run.
 
     Raises:
         ConfigError: options or configuration are wrong, or a resume differs from the run in what may not change.
-        TaskError: no such task, or it is wrong.
+        TaskError: no such task, or it is wrong, or several cannot be learned in one run.
         CheckpointError: the run directory is in the way, or there is nothing to resume.
     """
     if request.resume and request.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: the one keeps the run, the other deletes it")
     if request.resume and request.run_dir is None:
         raise ConfigError("--resume needs --run-dir DIR: the directory of the run to go on with")
-    task, task_text = load_task(request.task, languages=task_languages())
+    references = expand_references(request.task)
+    loaded = [load_task(reference, languages=task_languages()) for reference in references]
+    tasks = [task for task, _ in loaded]
+    check_alike(references, tasks)
+    label = tasks[0].name if len(tasks) == 1 else "curriculum"
     if request.resume and request.run_dir is not None:
         run_dir = prepare_run_dir(request.run_dir.absolute(), resume=True, overwrite=False)
         run_id = _read_run_id(run_dir)
@@ -101,76 +128,41 @@ def resolve(request: TrainRequest) -> LocalRun:
     else:
         config = load_config(
             preset=request.preset,
-            pack_file=pack_file(request.task),
+            pack_file=pack_file(references[0]),
             config_file=request.config_file,
             environ=os.environ,
             overrides=request.overrides,
         )
-        run_dir = (request.run_dir or _fresh_directory(Path(config.paths.runs), task.name)).absolute()
-        run_id = f"{task.name}-{uuid.uuid4().hex[:8]}"
-    config = with_task_defaults(config, task)
+        run_dir = (request.run_dir or _fresh_directory(Path(config.paths.runs), label)).absolute()
+        run_id = f"{label}-{uuid.uuid4().hex[:8]}"
+    config = with_task_defaults(config, *tasks)
     vocabulary_text = load_vocabulary_text(config.paths.vocabulary)
-    parse_vocabulary(vocabulary_text, name=task.vocabulary, where=config.paths.vocabulary or "the shipped vocabulary")
+    parse_vocabulary(
+        vocabulary_text, name=tasks[0].vocabulary, where=config.paths.vocabulary or "the shipped vocabulary"
+    )
     if not request.resume:
         prepare_run_dir(run_dir, resume=False, overwrite=request.overwrite)
     run = LocalRun(
         run_id=run_id,
         task_name=request.task,
-        task_text=task_text,
-        task_digest=make_grading(task_text, config.reward, where=request.task).digest,
+        tasks=tuple(
+            RunTask(name=name, text=text, digest=make_grading(text, config.reward, where=name).digest, task=task)
+            for name, (task, text) in zip(references, loaded, strict=True)
+        ),
         vocabulary_text=vocabulary_text,
         config=config,
         run_dir=run_dir,
         resume=request.resume,
     )
-    document = {"run_id": run.run_id, "task": run.task_name, "task_digest": run.task_digest}
+    document = {
+        "run_id": run.run_id,
+        "task": run.task_name,
+        "task_digest": run.tasks[0].digest,
+        "further_task_digests": [task.digest for task in run.tasks[1:]],
+    }
     (run_dir / _RUN_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     (run_dir / CONFIG_FILE).write_text(render_config_ini(config), encoding="utf-8")
     return run
-
-
-def print_result(summary: dict[str, Any], run: LocalRun, *, is_quiet: bool) -> None:
-    """Print how a run ended, for a person."""
-    from rich.console import Console
-    from rich.syntax import Syntax
-
-    console = Console()
-    speed = (
-        f"{summary['programs']:,} programs in {summary['seconds']:.1f} s ({summary['programs_per_second']:.0f} per s)"
-    )
-    if summary["stop_reason"] == "failed":
-        console.print(f"[red]failed[/red] after {speed}: {summary['error']}", highlight=False)
-    elif summary["verified"] and summary["stop_reason"] == "solved":
-        console.print(f"[green]solved[/green] {summary['task']} after {speed}", highlight=False)
-    else:
-        console.print(
-            f"[yellow]not solved[/yellow] ({summary['stop_reason']}), {speed}, "
-            f"best reward {summary['best_reward']:.3f}",
-            highlight=False,
-        )
-    if summary["best_program"]:
-        console.print(Syntax(summary["best_program"], "python", background_color="default"))
-    if summary["shrink_error"]:
-        console.print(f"[yellow]not shrunk[/yellow]: {summary['shrink_error']}", highlight=False)
-    elif summary["shrunk_program"] is not None:
-        _print_shrunk(summary, console)
-    if not is_quiet:
-        console.print(f"run directory: {summary['run_dir']}", highlight=False)
-        if summary["stop_reason"] not in ("solved", "failed"):
-            console.print(f"to go on: altlas train {run.task_name} --resume --run-dir {run.run_dir}", highlight=False)
-    sys.stdout.flush()
-
-
-def _print_shrunk(summary: dict[str, Any], console: Console) -> None:
-    from rich.syntax import Syntax
-
-    tried = f"{summary['shrink_programs']:,} programs tried"
-    limit = "" if summary["shrunk_is_minimal"] else "; as many as may be, more may still be left out"
-    if summary["shrunk_program"] == summary["best_program"]:
-        console.print(f"nothing can be left out of it ({tried}{limit})", highlight=False)
-        return
-    console.print(f"shrunk ({tried}{limit}):", highlight=False)
-    console.print(Syntax(summary["shrunk_program"], "python", background_color="default"))
 
 
 def _fresh_directory(root: Path, name: str) -> Path:

@@ -8,7 +8,6 @@ import sqlite3
 import uuid
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from altlas.cli.live import LiveView
@@ -24,6 +23,13 @@ _START_S = 120.0
 _CALL_S = 30.0
 _WATCH_S = 600.0
 _CHECK_EVERY_S = 0.1
+# Filled in once a program has been shrunk.
+_NOT_SHRUNK: dict[str, Any] = {
+    "shrunk_program": None,
+    "shrink_programs": 0,
+    "shrunk_is_minimal": False,
+    "shrink_error": "",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,7 @@ class _Watch:
 
     def _result(self, run: coordinator_pb2.Run) -> RunResult:
         progress = run.progress
+        tasks = _task_summaries(self._run, progress)
         has_failed = run.state == coordinator_pb2.RUN_STATE_FAILED
         reason = coordinator_pb2.StopReason.Name(run.stop_reason).removeprefix("STOP_REASON_").lower()
         summary: dict[str, Any] = {
@@ -124,18 +131,15 @@ class _Watch:
             "updates": progress.update,
             "seconds": round(progress.seconds, 3),
             "programs_per_second": round(progress.programs / progress.seconds, 1) if progress.seconds else 0.0,
-            "best_reward": progress.best_reward,
-            "best_program": progress.best_program,
+            "best_reward": progress.best_reward if len(tasks) == 1 else None,
+            "best_program": progress.best_program if len(tasks) == 1 else "",
             "policy_sha256": run.policy_sha256,
             "seed": self._run.config.run.seed,
             "run_dir": str(self._run.run_dir),
             "stop_reason": "failed" if has_failed else reason,
-            **_first_solutions(self._run.run_dir),
-            # Filled in once the program has been shrunk.
-            "shrunk_program": None,
-            "shrink_programs": 0,
-            "shrunk_is_minimal": False,
-            "shrink_error": "",
+            **_first_solutions(self._run),
+            **_NOT_SHRUNK,
+            "tasks": tasks,
         }
         if has_failed:
             return RunResult({**summary, "error": run.error}, EXIT_FAILURE)
@@ -146,24 +150,53 @@ class _Watch:
         return RunResult(summary, EXIT_UNSOLVED)
 
 
-def _first_solutions(run_dir: Path) -> dict[str, int | None]:
-    """Return the positions, from 1, of the first solved and the first verified program; every new solution is kept."""
-    path = run_dir / "attempts.sqlite"
+def _task_summaries(run: LocalRun, progress: coordinator_pb2.Progress) -> list[dict[str, Any]]:
+    """Return what --json says of each task; programs are counted among the task's own."""
+    # Empty where the run failed before its first update.
+    standings = list(progress.tasks) or [coordinator_pb2.TaskProgress(name=task.name) for task in run.tasks]
+    return [
+        {
+            "task": task.name,
+            "solved": task.solved,
+            "verified": task.verified,
+            "programs": task.programs,
+            "programs_to_solve": task.programs_to_solve if task.HasField("programs_to_solve") else None,
+            "programs_to_verify": task.programs_to_verify if task.HasField("programs_to_verify") else None,
+            "restarts": task.restarts,
+            "best_reward": task.best_reward if task.HasField("best_reward") else None,
+            "best_program": task.best_program,
+            **_NOT_SHRUNK,
+        }
+        for task in standings
+    ]
+
+
+def _first_solutions(run: LocalRun) -> dict[str, int | None]:
+    """Return the positions in the run, from 1, by which a program had solved and one had verified every task.
+
+    Every new solution is among the attempts that are kept.
+    """
+    path = run.run_dir / "attempts.sqlite"
+    found: dict[str, int | None] = {"programs_to_solve": None, "programs_to_verify": None}
     if not path.exists():  # the run failed before its first update
-        return {"programs_to_solve": None, "programs_to_verify": None}
+        return found
     with closing(sqlite3.connect(path)) as attempts:
-        (solved,) = attempts.execute("SELECT MIN(program) + 1 FROM attempts WHERE solved").fetchone()
-        (verified,) = attempts.execute("SELECT MIN(program) + 1 FROM attempts WHERE verified").fetchone()
-    return {"programs_to_solve": solved, "programs_to_verify": verified}
+        for key, column in (("programs_to_solve", "solved"), ("programs_to_verify", "verified")):
+            firsts = attempts.execute(f"SELECT MIN(program) + 1 FROM attempts WHERE {column} GROUP BY task").fetchall()
+            if len(firsts) == len(run.tasks):
+                found[key] = max(first for (first,) in firsts)
+    return found
 
 
 def _spec(run: LocalRun) -> common_pb2.RunSpec:
+    first, *further = run.tasks
     return common_pb2.RunSpec(
         run_id=run.run_id,
-        task_toml=run.task_text,
-        task_digest=run.task_digest,
-        task_name=run.task_name,
+        task_toml=first.text,
+        task_digest=first.digest,
+        task_name=first.name,
         vocabulary_json=run.vocabulary_text,
         config_json=config_to_json(run.config),
         run_dir=str(run.run_dir),
+        further_tasks=[common_pb2.TaskSpec(name=task.name, toml=task.text, digest=task.digest) for task in further],
     )

@@ -20,10 +20,15 @@ class RunSection(Section):
 
     seed: int = Field(1, ge=0, lt=2**63, description="Seed of every random stream of the run.")
     budget: int = Field(
-        0, ge=0, description="Stop after this many sampled programs, duplicates included; 0 takes the task's own."
+        0,
+        ge=0,
+        description="Stop after this many sampled programs, duplicates included; 0 takes the task's own, of several "
+        "their sum.",
     )
     wall_clock_s: float = Field(0.0, ge=0, description="Stop after this many seconds; 0 means no limit.")
-    stop_on_solved: bool = Field(True, description="Stop at the first verified program; false goes on to the budget.")
+    stop_on_solved: bool = Field(
+        True, description="Stop at the first verified program, of every task; false goes on to the budget."
+    )
     stuck_after: int = Field(6_000, ge=0, description="Stuck: no better reward in this many programs; 0 never.")
     on_stuck: Literal["stop", "reinitialise"] = Field(
         "reinitialise", description="What to do when stuck: stop the run, or draw new weights and go on."
@@ -31,6 +36,28 @@ class RunSection(Section):
     checkpoint_every: int = Field(50, ge=1, description="Updates between checkpoints; the last update always has one.")
     keep_last: int = Field(3, ge=1, description="Checkpoints kept; older ones are deleted.")
     evaluators: int = Field(2, ge=1, le=256, description="Evaluator processes that `altlas train` starts.")
+
+
+class CurriculumSection(Section):
+    """How a run of several tasks goes from one to another; a run of one task leaves it alone."""
+
+    route: Literal["in_order", "round_robin", "learning_progress"] = Field(
+        "in_order",
+        description="in_order: a task until it is verified or its budget is spent, then the next; round_robin: an "
+        "update of each in turn; learning_progress: drawn, more often where rewards change more.",
+    )
+    carry: Literal["policy_and_archive", "policy", "nothing"] = Field(
+        "policy_and_archive",
+        description="policy: one network learns every task; policy_and_archive: elites of the task before are varied "
+        "for the first batch of the next too; nothing: new weights for each, as in runs of their own.",
+    )
+    task_budget: int = Field(
+        0, ge=0, description="Programs of a task before in_order goes on to the next; 0 takes the task's own budget."
+    )
+    window: int = Field(5_000, ge=1, description="Newest programs of a task over which learning_progress measures it.")
+    floor: float = Field(
+        0.01, gt=0, le=1, description="Added to each task's change of reward, so that learning_progress forgets none."
+    )
 
 
 class AlgorithmSection(Section):
@@ -61,6 +88,9 @@ class ProposalsSection(Section):
     mean_edits: float = Field(2.0, ge=1, le=8, description="Mean number of edits of a mutation without crossing.")
     infill_inserted: float = Field(2.0, ge=1, le=1000, description="Mean tokens that the policy draws for an infill.")
     infill_removed: float = Field(1.0, ge=0, le=1000, description="Mean tokens that they replace.")
+    infill_temperature: float = Field(
+        1.5, gt=0, le=100, description="Logits are divided by this, besides sampling.temperature, for an infill."
+    )
     case_share: float = Field(
         0.5, ge=0, le=1, description="Share of parents that are drawn among the elites of one case, not of all."
     )
@@ -282,6 +312,7 @@ class Config(Section):
     """A whole resolved configuration."""
 
     run: RunSection = RunSection()
+    curriculum: CurriculumSection = CurriculumSection()
     algorithm: AlgorithmSection = AlgorithmSection()
     model: ModelSection = ModelSection()
     sampling: SamplingSection = SamplingSection()

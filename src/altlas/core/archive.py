@@ -100,12 +100,14 @@ class Archive:
     def offer(self, batch: TrajectoryBatch, scores: ScoreBatch) -> IntArray:
         """Take what is good enough, in the batch's order; return the rows int64 [n] that are in afterwards."""
         candidates: dict[bytes, int] = {}
-        for row in np.flatnonzero(self._may_enter(batch.lengths, scores)).tolist():
-            behaviour = scores.behaviours[row].tobytes()
+        rows = np.flatnonzero(self._may_enter(batch.lengths, scores))
+        behaviours, lengths = scores.behaviours[rows].tobytes(), batch.lengths.tolist()
+        for place, row in enumerate(rows.tolist()):
+            behaviour = behaviours[place * BEHAVIOUR_BYTES : (place + 1) * BEHAVIOUR_BYTES]
             held, rival = self._elites.get(behaviour), candidates.get(behaviour)
-            if held is not None and len(held.tokens) <= batch.lengths[row]:
+            if held is not None and len(held.tokens) <= lengths[row]:
                 continue
-            if rival is not None and batch.lengths[rival] <= batch.lengths[row]:
+            if rival is not None and lengths[rival] <= lengths[row]:
                 continue
             candidates.pop(behaviour, None)
             candidates[behaviour] = row

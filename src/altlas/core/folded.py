@@ -6,12 +6,14 @@ weights are a copy of the policy's at construction; make a new one after an upda
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from altlas.core.policy import AltlasRNN
+from altlas.core.trajectory import FloatArray
 
 LayerState = tuple[Tensor, ...]
 
@@ -48,6 +50,19 @@ class UniformPolicy:
         return self._logits.expand(len(tokens), -1), state
 
 
+@dataclass(frozen=True, slots=True)
+class LstmArrays:
+    """A policy of one LSTM layer as `altlas.core.lstm_kernel` takes it.
+
+    table: float32 [V, 4H]. weight: [H, 4H]. output: [H, V]. output_bias: [V].
+    """
+
+    table: FloatArray
+    weight: FloatArray
+    output: FloatArray
+    output_bias: FloatArray
+
+
 class FoldedPolicy:
     """The policy as a step function over lanes. Call it under inference_mode."""
 
@@ -74,6 +89,16 @@ class FoldedPolicy:
             hidden_weight=(weights[f"weight_hh_l{index}"].t() * scale).contiguous(),
             hidden_bias=hidden_bias,
         )
+
+    def arrays(self) -> LstmArrays | None:
+        """Return the weights for the compiled loops; None where the policy is no single LSTM layer on the CPU."""
+        if not self._is_lstm or len(self._layers) != 1 or self._table.device.type != "cpu":
+            return None
+        bias = self._output_weight.new_zeros(self._output_weight.shape[1])
+        if self._output_bias is not None:
+            bias = self._output_bias
+        parts = self._table, self._layers[0].hidden_weight, self._output_weight, bias
+        return LstmArrays(*(part.detach().numpy() for part in parts))
 
     def initial(self, count: int) -> list[LayerState]:
         """Return the zero state of `count` lanes."""

@@ -7,10 +7,10 @@ token of a child is changed with a small probability, in one of four ways that k
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from altlas.core.compiling import compiled
 from altlas.core.mutation import Children
 from altlas.core.trajectory import FloatArray, IntArray
 
@@ -56,7 +56,7 @@ def breed(
     return Children(tokens, population.lengths[chosen])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _change(
     tokens: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64], alphabet: npt.NDArray[np.int64], rate: float
 ) -> None:

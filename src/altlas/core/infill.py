@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from altlas.config.sections import ProposalsSection, SamplingSection
 from altlas.core.distribution import masked_log_softmax
-from altlas.core.folded import FoldedPolicy, LayerState
+from altlas.core.folded import FoldedPolicy, LayerState, LstmArrays
+from altlas.core.lstm_kernel import go_on, read
 from altlas.core.mutation import Children
+from altlas.core.philox import uniform_rows
 from altlas.core.policy import AltlasRNN
-from altlas.core.rng import uniform
-from altlas.core.sampling import gumbel
-from altlas.core.trajectory import FloatArray, IntArray
+from altlas.core.rng import stream_key
+from altlas.core.sampling import gumbel, masks_by_place
+from altlas.core.trajectory import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from altlas.core.grammar import TokenConstraint
@@ -82,7 +85,27 @@ class Infill:
         self._vocabulary = vocabulary
         self._sampling = sampling
         self._device = device
-        self._read()
+        arrays = self._policy.arrays()
+        self._arrays = arrays if masks_by_place(constraint, sampling.max_tokens) is not None else None
+        if self._arrays is None:
+            self._read()
+        else:
+            self._hidden, self._cell = self._read_compiled(self._arrays)
+
+    def _read_compiled(self, arrays: LstmArrays) -> tuple[FloatArray, FloatArray]:
+        """Return hidden and cell states after 0, 1, ... T tokens of every elite, [N, T + 1, H], in machine code."""
+        count, longest = self._elites.tokens.shape
+        hidden, cell = (np.empty((count, longest + 1, len(arrays.weight)), dtype=np.float32) for _ in range(2))
+        read(
+            arrays.table,
+            arrays.weight,
+            self._elites.tokens,
+            self._elites.lengths,
+            self._vocabulary.sos_id,
+            hidden,
+            cell,
+        )
+        return hidden, cell
 
     @torch.inference_mode()
     def _read(self) -> None:
@@ -121,11 +144,63 @@ class Infill:
         self, parents: IntArray, cuts: Cuts, *, seed: int, purpose: str, update: int, indices: IntArray
     ) -> Children:
         """Return a child of each elite `parents` [B]; noise belongs to (update, index, step)."""
+        inserted = np.zeros((len(parents), int(cuts.inserted.max(initial=0))), dtype=np.int64)
+        if self._arrays is not None:
+            drawn = self._draw_compiled(
+                self._arrays, parents, cuts, inserted, key=stream_key(seed, purpose), update=update, indices=indices
+            )
+        else:
+            drawn = self._draw(parents, cuts, inserted, seed=seed, purpose=purpose, update=update, indices=indices)
+        return _splice(self._elites, parents, cuts, inserted, drawn, longest=self._longest)
+
+    def _draw_compiled(
+        self,
+        arrays: LstmArrays,
+        parents: IntArray,
+        cuts: Cuts,
+        inserted: IntArray,
+        *,
+        key: npt.NDArray[np.uint64],
+        update: int,
+        indices: IntArray,
+    ) -> IntArray:
+        """Fill `inserted` as `_draw` does, where masks do not depend on what was written, in machine code."""
+        legal = np.flatnonzero(self._legal(np.array([self._constraint.start], dtype=np.int64))[0])
+        if not len(legal):
+            return np.zeros(len(parents), dtype=np.int64)
+        go_on(
+            arrays.table,
+            arrays.weight,
+            arrays.output,
+            arrays.output_bias,
+            legal,
+            np.float32(self._sampling.temperature),
+            key,
+            update,
+            indices,
+            cuts.inserted,
+            self._hidden[parents, cuts.start],
+            self._cell[parents, cuts.start],
+            inserted,
+        )
+        return cuts.inserted
+
+    def _draw(
+        self,
+        parents: IntArray,
+        cuts: Cuts,
+        inserted: IntArray,
+        *,
+        seed: int,
+        purpose: str,
+        update: int,
+        indices: IntArray,
+    ) -> IntArray:
+        """Fill `inserted` [B, T] and return how many tokens were drawn of each, [B]."""
         rows, starts = torch.from_numpy(parents).to(self._device), torch.from_numpy(cuts.start).to(self._device)
         logits = self._logits[rows, starts]
         state = [tuple(part[rows, starts] for part in layer) for layer in self._states]
         nodes = self._nodes()[parents, cuts.start]
-        inserted = np.zeros((len(parents), int(cuts.inserted.max(initial=0))), dtype=np.int64)
         drawn = np.zeros(len(parents), dtype=np.int64)
         lanes = np.arange(len(parents))
         for step in range(inserted.shape[1]):
@@ -138,31 +213,20 @@ class Infill:
             log_probs = masked_log_softmax(
                 logits[kept], torch.from_numpy(legal).to(self._device), self._sampling.temperature
             )
-            noise = self._noise(seed, purpose, update, indices, step)[lanes]
+            noise = uniform_rows(
+                seed, purpose, update=update, indices=indices[lanes], per_index=len(self._vocabulary), step=step
+            )
             chosen = (log_probs + gumbel(torch.from_numpy(noise).to(self._device))).argmax(dim=-1)
             inserted[lanes, step] = chosen.cpu().numpy()
             drawn[lanes] = step + 1
             nodes = self._constraint.advance(nodes, inserted[lanes, step])
             logits, state = self._policy.step(chosen, self._policy.select(state, kept))
-        return _splice(self._elites, parents, cuts, inserted, drawn, longest=self._longest)
+        return drawn
 
-    def _legal(self, nodes: IntArray) -> np.ndarray:
+    def _legal(self, nodes: IntArray) -> BoolArray:
         legal = self._constraint.legal(nodes, remaining=self._sampling.max_tokens)
         legal[:, [self._vocabulary.eos_id, self._vocabulary.pad_id]] = False
         return legal
-
-    def _noise(self, seed: int, purpose: str, update: int, indices: IntArray, step: int) -> FloatArray:
-        first, last = int(indices[0]), int(indices[-1])
-        noise = uniform(
-            seed,
-            purpose,
-            update=update,
-            first_index=first,
-            count=last - first + 1,
-            per_index=len(self._vocabulary),
-            step=step,
-        )
-        return noise[indices - first]
 
 
 def _splice(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from altlas.core.compiling import compiled
 from altlas.core.trajectory import FloatArray, IntArray
 
 MOST_EDITS = 8
@@ -78,7 +78,7 @@ _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _mutate(
     parents: _Ints,
     parent_lengths: _Ints,
@@ -110,7 +110,7 @@ def _mutate(
         lengths[row] = size
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _cross(child: _Ints, size: int, partner: _Ints, partner_size: int, draws: _Floats) -> int:
     """Replace the end of `child` by an end of `partner`, the cuts drawn apart; return the new size."""
     cut = int(draws[2] * (size + 1))
@@ -120,7 +120,7 @@ def _cross(child: _Ints, size: int, partner: _Ints, partner_size: int, draws: _F
     return cut + taken
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _edit(child: _Ints, size: int, draws: _Floats, alphabet: _Ints, copied: _Ints) -> int:
     """Make one edit in place and return the new size; one that there is no room for changes nothing."""
     kind = draws[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,7 +13,30 @@ from altlas.config.sections import OptimizerSection
 from altlas.errors import ConfigError
 
 
-class RMSPropTF(torch.optim.Optimizer):
+class _Optimizer(torch.optim.Optimizer):
+    """torch's, without what keeps it out of torch's compiler: that imports the compiler, for 2 s, and is paid per call.
+
+    Nothing here is ever compiled by torch, so the functions under its wrappers do the same.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class Adam(_Optimizer, torch.optim.Adam):
+    """torch's Adam (Kingma and Ba 2015), the parameters of a CPU in one call."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+    def __init__(self, parameters: Iterable[Tensor], *, learning_rate: float) -> None:
+        parameters = list(parameters)
+        is_on_cpu = all(parameter.device.type == "cpu" for parameter in parameters)
+        super().__init__(parameters, lr=learning_rate, fused=is_on_cpu or None)
+
+
+class RMSPropTF(_Optimizer):
     """RMSProp as TensorFlow 1 computes it, without momentum.
 
     m <- decay m + (1 - decay) g^2 with m = 1 at first; w <- w - lr g / sqrt(m + epsilon). torch.optim.RMSprop begins
@@ -51,7 +75,7 @@ def build_optimizer(policy: nn.Module, section: OptimizerSection) -> torch.optim
         ConfigError: there is no such optimizer.
     """
     if section.name == "adam":
-        return torch.optim.Adam(policy.parameters(), lr=section.learning_rate)
+        return Adam(policy.parameters(), learning_rate=section.learning_rate)
     if section.name == "rmsprop_tf":
         return RMSPropTF(
             policy.parameters(), learning_rate=section.learning_rate, decay=section.decay, epsilon=section.epsilon

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from altlas.core import tree_kernel
 from altlas.core.policy import AltlasRNN
 from altlas.core.trajectory import IntArray
 
@@ -37,30 +38,19 @@ class PrefixTree:
 
 def build_prefix_tree(tokens: IntArray, lengths: IntArray, *, sos_id: int) -> PrefixTree:
     """Return the tree of programs int64 [N, T] of lengths [N], each at least 1."""
-    base = int(tokens.max()) + 1
-    bounds, parents, node_tokens = [0, 1], [np.array([-1])], [np.array([sos_id])]
-    programs, nodes = np.arange(len(lengths)), np.zeros(len(lengths), dtype=np.int64)
-    steps: list[tuple[IntArray, IntArray, IntArray]] = []
-    for step in range(int(lengths.max())):
-        column = tokens[programs, step]
-        steps.append((nodes, column, programs))
-        goes_on = lengths[programs] > step + 1
-        if not goes_on.any():
-            break
-        programs = programs[goes_on]
-        edges, inverse = np.unique(nodes[goes_on] * base + column[goes_on], return_inverse=True)
-        parents.append(edges // base)
-        node_tokens.append(edges % base)
-        nodes = bounds[-1] + inverse
-        bounds.append(bounds[-1] + len(edges))
-    step_nodes, step_tokens, step_programs = (np.concatenate(parts) for parts in zip(*steps, strict=True))
+    total, base = int(lengths.sum()), int(tokens.max()) + 1
+    parents, node_tokens = np.empty(total + 1, dtype=np.int64), np.empty(total + 1, dtype=np.int64)
+    parents[0], node_tokens[0] = -1, sos_id
+    bounds = np.empty(tokens.shape[1] + 2, dtype=np.int64)
+    steps = np.empty((3, total), dtype=np.int64)
+    nodes, levels = tree_kernel.grow(tokens, lengths, base, parents, node_tokens, bounds, *steps)
     return PrefixTree(
-        bounds=tuple(bounds),
-        parents=np.concatenate(parents),
-        tokens=np.concatenate(node_tokens),
-        step_nodes=step_nodes,
-        step_tokens=step_tokens,
-        step_programs=step_programs,
+        bounds=tuple(bounds[: levels + 1].tolist()),
+        parents=parents[:nodes],
+        tokens=node_tokens[:nodes],
+        step_nodes=steps[0],
+        step_tokens=steps[1],
+        step_programs=steps[2],
     )
 
 
@@ -86,6 +76,17 @@ def tree_logits(policy: AltlasRNN, tree: PrefixTree) -> Tensor:
 
 
 Levels = list[tuple[int, int]]
+# Above it torch's products over a level are worth its calls.
+_WIDEST_COMPILED = 128
+
+
+def _is_compiled(weight: Tensor) -> bool:
+    """Return whether a layer of recurrent weights [4H, H] is run by `altlas.core.tree_kernel`."""
+    return weight.device.type == "cpu" and weight.shape[1] <= _WIDEST_COMPILED
+
+
+def _bounds(levels: Levels) -> IntArray:
+    return np.array([0, *(end for _, end in levels)], dtype=np.int64)
 
 
 class _LstmOverTree(torch.autograd.Function):
@@ -101,7 +102,11 @@ class _LstmOverTree(torch.autograd.Function):
         transposed = (weight.t() * scale).contiguous()
         cells = gates.new_empty(len(gates), width)
         cell_tanhs, hidden = torch.empty_like(cells), torch.empty_like(cells)
-        for first, end in levels:
+        ctx.levels, ctx.is_compiled = levels, _is_compiled(weight)
+        if ctx.is_compiled:
+            arrays = (part.numpy() for part in (cells, cell_tanhs, hidden))
+            tree_kernel.forward(gates.numpy(), transposed.numpy(), parents.numpy(), _bounds(levels), *arrays)
+        for first, end in () if ctx.is_compiled else levels:
             level, up = gates[first:end], parents[first:end]
             if first:
                 level.addmm_(hidden.index_select(0, up), transposed)
@@ -113,7 +118,6 @@ class _LstmOverTree(torch.autograd.Function):
             cell_tanh = torch.mul(cell, 2.0, out=cell_tanhs[first:end]).sigmoid_().mul_(2.0).sub_(1.0)
             torch.mul(out_gate, cell_tanh, out=hidden[first:end])
         ctx.save_for_backward(weight, parents, gates, cells, cell_tanhs, hidden)
-        ctx.levels = levels
         return hidden
 
     @staticmethod
@@ -121,7 +125,10 @@ class _LstmOverTree(torch.autograd.Function):
         weight, parents, gates, cells, cell_tanhs, hidden = ctx.saved_tensors
         to_hidden, to_cells = gradients[0].clone(), torch.zeros_like(cells)
         to_gates = torch.empty_like(gates)
-        for first, end in reversed(ctx.levels):
+        if ctx.is_compiled:
+            of_tree = parents.numpy(), _bounds(ctx.levels), cells.numpy(), cell_tanhs.numpy()
+            tree_kernel.backward(gates.numpy(), weight.numpy(), *of_tree, to_hidden.numpy(), to_gates.numpy())
+        for first, end in () if ctx.is_compiled else reversed(ctx.levels):
             up, cell_tanh, to_level = parents[first:end], cell_tanhs[first:end], to_hidden[first:end]
             in_gate, forget_gate, candidate, out_gate = gates[first:end].chunk(4, dim=1)
             to_in, to_forget, to_candidate, to_out = to_gates[first:end].chunk(4, dim=1)

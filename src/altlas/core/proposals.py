@@ -22,6 +22,7 @@ from altlas.core.genetic import ELITES, breed, uniforms_per_child
 from altlas.core.grammar import Unconstrained
 from altlas.core.infill import CUT_UNIFORMS, Infill, draw_cuts
 from altlas.core.mutation import UNIFORMS, Children, mutate
+from altlas.core.philox import uniform_rows
 from altlas.core.policy import AltlasRNN, policy_from_tensors
 from altlas.core.rng import uniform
 from altlas.core.sampling import Sampler
@@ -117,6 +118,7 @@ class Mixture:
         if config.algorithm.name == "random":
             self._mutated = 0.0
         self._infilled = 0.0 if policy is None else config.proposals.infill
+        self._infill_temperature = config.sampling.temperature * config.proposals.infill_temperature
         self._vocabulary = vocabulary
         self._constraint = constraint
         self._max_tokens = config.sampling.max_tokens
@@ -130,7 +132,7 @@ class Mixture:
                 self._programs,
                 constraint=constraint,
                 vocabulary=vocabulary,
-                sampling=config.sampling,
+                sampling=config.sampling.model_copy(update={"temperature": self._infill_temperature}),
                 longest=self._longest,
                 device=device,
             )
@@ -313,9 +315,7 @@ def next_population(
 
 def _rows(seed: int, purpose: str, update: int, indices: IntArray, per_index: int) -> FloatArray:
     """Return uniform numbers for ascending indices, [n, per_index]."""
-    first, last = int(indices[0]), int(indices[-1])
-    numbers = uniform(seed, purpose, update=update, first_index=first, count=last - first + 1, per_index=per_index)
-    return numbers[indices - first]
+    return uniform_rows(seed, purpose, update=update, indices=indices, per_index=per_index)
 
 
 def _select(programs: Children, rows: IntArray) -> Children:

@@ -6,6 +6,7 @@ are used, which are fixed by its definition, so a library upgrade does not chang
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy.typing as npt
 
 from altlas.core.trajectory import FloatArray
 
-_WORDS_PER_BLOCK = 4
-_FLOATS_PER_BLOCK = 2 * _WORDS_PER_BLOCK
+WORDS_PER_BLOCK = 4
+FLOATS_PER_BLOCK = 2 * WORDS_PER_BLOCK
 
 
 def uniform(
@@ -25,18 +26,23 @@ def uniform(
     An item takes a whole number of Philox blocks, so items do not depend on `first_index` or `count`. They do depend
     on `per_index`: keep it fixed for a purpose.
     """
-    blocks_per_item = -(-per_index // _FLOATS_PER_BLOCK)
+    blocks_per_item = -(-per_index // FLOATS_PER_BLOCK)
     words = _raw(seed, purpose, (first_index * blocks_per_item, step, update), count * blocks_per_item)
     halves = words.astype("<u8", copy=False).view("<u4").reshape(count, -1)[:, :per_index]
     # 23 bits and a half: every value is exact in float32, never 0 and never 1, so log and log(-log) stay finite.
     return ((halves >> np.uint32(9)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-23)
 
 
+def stream_key(seed: int, purpose: str) -> npt.NDArray[np.uint64]:
+    """Return the key of a purpose's stream, uint64 [2], for `altlas.core.philox`."""
+    return np.array([seed, _purpose_word(purpose)], dtype=np.uint64)
+
+
 def _raw(seed: int, purpose: str, counter: tuple[int, int, int], blocks: int) -> npt.NDArray[np.uint64]:
-    key = np.array([seed, _purpose_word(purpose)], dtype=np.uint64)
-    generator = np.random.Philox(key=key, counter=np.array([*counter, 0], dtype=np.uint64))
-    return np.asarray(generator.random_raw(blocks * _WORDS_PER_BLOCK), dtype=np.uint64)
+    generator = np.random.Philox(key=stream_key(seed, purpose), counter=np.array([*counter, 0], dtype=np.uint64))
+    return np.asarray(generator.random_raw(blocks * WORDS_PER_BLOCK), dtype=np.uint64)
 
 
+@functools.lru_cache(maxsize=4096)
 def _purpose_word(purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")

@@ -2,7 +2,8 @@
 
 The same weights, seed, update and index range give the same bytes each time on one device. Noise belongs to (update,
 index, step), so another split of the range draws the same tokens too, but for ties within float error: matrix products
-over other numbers of lanes may differ in their last bits.
+over other numbers of lanes may differ in their last bits. Where the mask depends on the place alone and the policy is
+one LSTM layer on the CPU, the whole loop is machine code (`altlas.core.lstm_kernel`): the same but for such ties.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from altlas.config.sections import SamplingSection
 from altlas.core.distribution import entropy, masked_log_softmax
-from altlas.core.folded import FoldedPolicy, StepPolicy, UniformPolicy
+from altlas.core.folded import FoldedPolicy, LstmArrays, StepPolicy, UniformPolicy
+from altlas.core.grammar import FixedLength, Unconstrained
+from altlas.core.lstm_kernel import sample as sample_compiled
 from altlas.core.policy import AltlasRNN
-from altlas.core.rng import uniform
-from altlas.core.trajectory import IntArray, TrajectoryBatch
+from altlas.core.rng import stream_key, uniform
+from altlas.core.trajectory import BoolArray, IntArray, TrajectoryBatch
 from altlas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ class Sampler:
         self._max_tokens = sampling.max_tokens
         self._temperature = sampling.temperature
         self._device = device
+        self._masks = masks_by_place(constraint, self._max_tokens)
 
     @torch.inference_mode()
     def sample(
@@ -66,12 +70,16 @@ class Sampler:
 
         Where `only` is given, int64 [n], programs are drawn for these rows; the others have length 0.
         """
-        policy: StepPolicy = (
-            UniformPolicy(len(self._vocabulary), self._device) if self._policy is None else FoldedPolicy(self._policy)
-        )
+        policy: StepPolicy = UniformPolicy(len(self._vocabulary), self._device)
         drawn = _Drawn(count, self._max_tokens, self._vocabulary.pad_id)
-        # Lanes with equal prefixes share one row of the network and of the constraint; finished lanes have none.
         lanes = np.arange(count) if only is None else only
+        if self._policy is not None:
+            policy = folded = FoldedPolicy(self._policy)
+            arrays = folded.arrays()
+            if arrays is not None and self._masks is not None:
+                self._fill(drawn, arrays, self._masks, lanes, seed=seed, update=update, first_index=first_index)
+                return drawn.batch(first_index=first_index, policy_version=policy_version)
+        # Lanes with equal prefixes share one row of the network and of the constraint; finished lanes have none.
         row_of_lane = np.zeros(len(lanes), dtype=np.int64)
         previous = np.array([self._vocabulary.sos_id])
         nodes = np.array([self._constraint.start], dtype=np.int64)
@@ -111,8 +119,52 @@ class Sampler:
             state = policy.select(state, self._to_device(parents))
         return drawn.batch(first_index=first_index, policy_version=policy_version)
 
+    def _fill(
+        self,
+        drawn: _Drawn,
+        arrays: LstmArrays,
+        masks: BoolArray,
+        rows: IntArray,
+        *,
+        seed: int,
+        update: int,
+        first_index: int,
+    ) -> None:
+        """Draw programs into some rows, in machine code."""
+        sample_compiled(
+            arrays.table,
+            arrays.weight,
+            arrays.output,
+            arrays.output_bias,
+            masks,
+            self._vocabulary.sos_id,
+            self._vocabulary.eos_id,
+            np.float32(self._temperature),
+            stream_key(seed, "sample"),
+            update,
+            first_index,
+            rows,
+            drawn.tokens,
+            drawn.lengths,
+            drawn.log_probs,
+            drawn.entropies,
+        )
+
     def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def masks_by_place(constraint: TokenConstraint, max_tokens: int) -> BoolArray | None:
+    """Return which tokens may stand at each place of a program that goes on, bool [T, V].
+
+    None where earlier tokens decide.
+    """
+    if type(constraint) not in (Unconstrained, FixedLength):  # one made of them may have masks of its own
+        return None
+    start = np.array([constraint.start], dtype=np.int64)
+    masks = np.repeat(constraint.legal(start, remaining=2), max_tokens, axis=0)
+    masks[-1] = constraint.legal(start, remaining=1)[0]
+    return masks
 
 
 def gumbel(uniform_draws: Tensor) -> Tensor:
@@ -127,24 +179,24 @@ class _Drawn:
     """The batch under construction, lane by lane and step by step."""
 
     def __init__(self, count: int, max_tokens: int, pad_id: int) -> None:
-        self._tokens = np.full((count, max_tokens), pad_id, dtype=np.int64)
-        self._log_probs = np.zeros((count, max_tokens), dtype=np.float32)
-        self._entropies = np.zeros((count, max_tokens), dtype=np.float32)
-        self._lengths = np.zeros(count, dtype=np.int64)
+        self.tokens = np.full((count, max_tokens), pad_id, dtype=np.int64)
+        self.log_probs = np.zeros((count, max_tokens), dtype=np.float32)
+        self.entropies = np.zeros((count, max_tokens), dtype=np.float32)
+        self.lengths = np.zeros(count, dtype=np.int64)
 
     def put(self, lanes: IntArray, step: int, *, tokens: IntArray, log_probs: Tensor, entropies: Tensor) -> None:
-        self._tokens[lanes, step] = tokens
-        self._log_probs[lanes, step] = log_probs.cpu().numpy()
-        self._entropies[lanes, step] = entropies.cpu().numpy()
-        self._lengths[lanes] = step + 1
+        self.tokens[lanes, step] = tokens
+        self.log_probs[lanes, step] = log_probs.cpu().numpy()
+        self.entropies[lanes, step] = entropies.cpu().numpy()
+        self.lengths[lanes] = step + 1
 
     def batch(self, *, first_index: int, policy_version: int) -> TrajectoryBatch:
-        longest = int(self._lengths.max(initial=0))
+        longest = int(self.lengths.max(initial=0))
         return TrajectoryBatch(
-            indices=np.arange(first_index, first_index + len(self._lengths), dtype=np.int64),
-            tokens=self._tokens[:, :longest],
-            lengths=self._lengths,
-            log_probs=self._log_probs[:, :longest],
-            entropies=self._entropies[:, :longest],
+            indices=np.arange(first_index, first_index + len(self.lengths), dtype=np.int64),
+            tokens=self.tokens[:, :longest],
+            lengths=self.lengths,
+            log_probs=self.log_probs[:, :longest],
+            entropies=self.entropies[:, :longest],
             policy_version=policy_version,
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 from altlas.core.distribution import entropy, masked_log_softmax
 from altlas.core.policy import AltlasRNN
 from altlas.core.prefix_tree import PrefixTree, build_prefix_tree, tree_logits
+from altlas.core.sampling import masks_by_place
 from altlas.core.trajectory import BoolArray, IntArray
 from altlas.errors import ProtocolError
 
@@ -80,8 +81,7 @@ class TeacherForcing:
             positions=np.searchsorted(tree.bounds, tree.step_nodes, side="right") - 1,
         )
 
-    def _masks(self, tree: PrefixTree) -> BoolArray:
-        """Return which tokens may follow each node, bool [M, V]."""
+    def _masks_by_state(self, tree: PrefixTree) -> BoolArray:
         states = np.array([self._constraint.start], dtype=np.int64)
         masks = [self._constraint.legal(states, remaining=self._max_tokens)]
         for level in range(1, len(tree.bounds) - 1):
@@ -89,6 +89,15 @@ class TeacherForcing:
             states = self._constraint.advance(states[tree.parents[here] - tree.bounds[level - 1]], tree.tokens[here])
             masks.append(self._constraint.legal(states, remaining=self._max_tokens - level))
         legal: BoolArray = np.concatenate(masks)
+        return legal
+
+    def _masks(self, tree: PrefixTree) -> BoolArray:
+        """Return which tokens may follow each node, bool [M, V]."""
+        by_place = masks_by_place(self._constraint, self._max_tokens)
+        if by_place is None or len(tree.bounds) - 1 > len(by_place) or (tree.tokens == self._vocabulary.eos_id).any():
+            legal = self._masks_by_state(tree)
+        else:
+            legal = np.repeat(by_place[: len(tree.bounds) - 1], np.diff(tree.bounds), axis=0)
         is_wrong = ~legal[tree.step_nodes, tree.step_tokens]
         if is_wrong.any():
             step = int(np.flatnonzero(is_wrong)[0])

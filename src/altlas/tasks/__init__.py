@@ -7,12 +7,14 @@ user keeps it, holds settings that its tasks are better learned with.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from altlas.config.sections import Config
+from altlas.core.curriculum import task_budgets, task_lengths, with_max_tokens
 from altlas.core.task import Task, parse_task
 from altlas.errors import TaskError, VocabularyError
 
@@ -23,6 +25,30 @@ _PACK_FILE = "pack.ini"
 def list_tasks() -> list[str]:
     """Return the built-in tasks as pack/name, sorted."""
     return sorted(_built_in())
+
+
+def expand_references(text: str) -> list[str]:
+    """Return the tasks that a list of tasks and packs names, separated by commas, in that order.
+
+    A pack's tasks come with the smallest budget first, then the shortest programs, then the shortest reference
+    solution; those without one are last.
+
+    Raises:
+        TaskError: a task of a pack is wrong.
+    """
+    if text in _built_in() or Path(text).is_file():
+        return [text]
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return [task for part in parts or [text] for task in _pack_tasks(part) or [part]]
+
+
+def _pack_tasks(pack: str) -> list[str]:
+    tasks = [name for name in list_tasks() if name.partition("/")[0] == pack]
+    return sorted(tasks, key=lambda name: _difficulty(load_task(name)[0])) if len(tasks) > 1 else tasks
+
+
+def _difficulty(task: Task) -> tuple[int, int, float, str]:
+    return task.budget, task.max_tokens, len(task.reference) or math.inf, task.name
 
 
 def load_task(reference: str, *, languages: Collection[str] | None = None) -> tuple[Task, str]:
@@ -60,16 +86,14 @@ def pack_file(reference: str) -> Traversable | None:
     return beside if beside.is_file() else None
 
 
-def with_task_defaults(config: Config, task: Task) -> Config:
-    """Return the configuration with the task's own values where a setting is 0: run.budget, sampling.max_tokens."""
-    return config.model_copy(
-        update={
-            "run": config.run.model_copy(update={"budget": config.run.budget or task.budget}),
-            "sampling": config.sampling.model_copy(
-                update={"max_tokens": config.sampling.max_tokens or task.max_tokens}
-            ),
-        }
-    )
+def with_task_defaults(config: Config, *tasks: Task) -> Config:
+    """Return the configuration with the tasks' own values where a setting is 0: run.budget, sampling.max_tokens.
+
+    Of several tasks the budget is the sum of theirs, and max_tokens stays 0: each has its own.
+    """
+    budget = config.run.budget or sum(task_budgets(config, tasks))
+    config = config.model_copy(update={"run": config.run.model_copy(update={"budget": budget})})
+    return config if len(tasks) > 1 else with_max_tokens(config, *task_lengths(config, tasks))
 
 
 def load_vocabulary_text(path: str) -> str:
@@ -114,7 +138,8 @@ def _read_task_file(path: str) -> str:
 def _suggest(reference: str) -> str:
     known = list_tasks()
     names = dict.fromkeys(task.partition("/")[2] for task in known)
-    near = difflib.get_close_matches(reference, known, n=2)
+    packs = dict.fromkeys(task.partition("/")[0] for task in known)
+    near = difflib.get_close_matches(reference, [*known, *packs], n=2)
     for name in difflib.get_close_matches(reference.rpartition("/")[2], names, n=2):
         near += [task for task in known if task.endswith(f"/{name}")]
     return f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""

@@ -7,12 +7,12 @@ that never read its input is run once, since any other input would have given th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from altlas.core.compiling import compiled
 
 ByteArray: TypeAlias = "npt.NDArray[np.uint8]"
 IntArray: TypeAlias = "npt.NDArray[np.int64]"
@@ -34,17 +34,8 @@ _SHIFT_A, _SHIFT_B = np.uint64(29), np.uint64(31)
 _LIMIT_MARK = np.uint64(0xD6E8FEB86659FD93)  # in place of a hash of outputs
 _LONGEST = 100  # characters, of the length reward
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-def _compiled(function: Function) -> Function:
-    try:
-        return cast(Function, njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # no directory for the cache can be written: it is compiled anew in every process
-        return cast(Function, njit(nogil=True)(function))
-
-
-@_compiled
+@compiled
 def _decode(source: ByteArray, ops: ByteArray, jumps: IntArray, opened: IntArray, folds: bool) -> bool:
     """Fill `ops` and, for brackets, `jumps`: to the match, to itself where there is none. Return whether all match.
 
@@ -77,7 +68,7 @@ def _decode(source: ByteArray, ops: ByteArray, jumps: IntArray, opened: IntArray
     return is_balanced and depth == 0
 
 
-@_compiled
+@compiled
 def _is_as_seen(tape: IntArray, last: int, seen: IntArray, seen_last: int, shift: int, lowest: int) -> bool:
     """Say whether the cells from `lowest` on, all that were visited since, were the same `shift` cells to the left.
 
@@ -92,7 +83,7 @@ def _is_as_seen(tape: IntArray, last: int, seen: IntArray, seen_last: int, shift
     return True
 
 
-@_compiled
+@compiled
 def _turns_to_zero(value: int, op: int, base: int) -> int:
     """Return how often [+] or [-] is run from a value that is not 0; at least so often where that is past int64."""
     if op == _OPEN_LESS:
@@ -102,7 +93,7 @@ def _turns_to_zero(value: int, op: int, base: int) -> int:
     return base - value if value < base else 1
 
 
-@_compiled
+@compiled
 def _run(
     ops: ByteArray,
     jumps: IntArray,
@@ -203,7 +194,7 @@ def _run(
     return True, steps, written, last, is_reading
 
 
-@_compiled
+@compiled
 def _distance(outputs: IntArray, written: int, targets: IntArray, base: int) -> float:
     """Return the sum of |output - target| over what both have, and `base` for each that one has alone."""
     common = min(written, len(targets))
@@ -213,7 +204,7 @@ def _distance(outputs: IntArray, written: int, targets: IntArray, base: int) -> 
     return distance
 
 
-@_compiled
+@compiled
 def _is_equal(outputs: IntArray, written: int, targets: IntArray) -> bool:
     if written != len(targets):
         return False
@@ -223,13 +214,13 @@ def _is_equal(outputs: IntArray, written: int, targets: IntArray) -> bool:
     return True
 
 
-@_compiled
+@compiled
 def _mix(state: np.uint64, value: np.uint64, prime: np.uint64, shift: np.uint64) -> np.uint64:
     state = (state ^ value) * prime
     return state ^ (state >> shift)
 
 
-@_compiled
+@compiled
 def _hash_outputs(outputs: IntArray, written: int) -> tuple[np.uint64, np.uint64]:
     """Return two independent hashes of the outputs and their number."""
     hash_a = _mix(_SEED_A, np.uint64(written), _PRIME_A, _SHIFT_A)
@@ -241,7 +232,7 @@ def _hash_outputs(outputs: IntArray, written: int) -> tuple[np.uint64, np.uint64
     return hash_a, hash_b
 
 
-@_compiled
+@compiled
 def score_programs(
     sources: ByteArray,
     source_ends: IntArray,
@@ -350,7 +341,7 @@ def score_programs(
         behaviours[program, 1] = hash_b
 
 
-@_compiled
+@compiled
 def run_program(
     source: ByteArray,
     inputs: IntArray,

@@ -132,7 +132,7 @@ class SourceBatch(_message.Message):
     def __init__(self, sizes: _Optional[bytes] = ..., text: _Optional[bytes] = ...) -> None: ...
 
 class RunSpec(_message.Message):
-    __slots__ = ("run_id", "task_toml", "task_digest", "task_name", "vocabulary_json", "config_json", "run_dir")
+    __slots__ = ("run_id", "task_toml", "task_digest", "task_name", "vocabulary_json", "config_json", "run_dir", "further_tasks")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_TOML_FIELD_NUMBER: _ClassVar[int]
     TASK_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,7 @@ class RunSpec(_message.Message):
     VOCABULARY_JSON_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
     RUN_DIR_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_TASKS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     task_toml: str
     task_digest: str
@@ -147,4 +148,15 @@ class RunSpec(_message.Message):
     vocabulary_json: str
     config_json: str
     run_dir: str
-    def __init__(self, run_id: _Optional[str] = ..., task_toml: _Optional[str] = ..., task_digest: _Optional[str] = ..., task_name: _Optional[str] = ..., vocabulary_json: _Optional[str] = ..., config_json: _Optional[str] = ..., run_dir: _Optional[str] = ...) -> None: ...
+    further_tasks: _containers.RepeatedCompositeFieldContainer[TaskSpec]
+    def __init__(self, run_id: _Optional[str] = ..., task_toml: _Optional[str] = ..., task_digest: _Optional[str] = ..., task_name: _Optional[str] = ..., vocabulary_json: _Optional[str] = ..., config_json: _Optional[str] = ..., run_dir: _Optional[str] = ..., further_tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ...) -> None: ...
+
+class TaskSpec(_message.Message):
+    __slots__ = ("name", "toml", "digest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TOML_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    toml: str
+    digest: str
+    def __init__(self, name: _Optional[str] = ..., toml: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...

@@ -55,7 +55,7 @@ class Run(_message.Message):
     def __init__(self, spec: _Optional[_Union[_common_pb2.RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., error: _Optional[str] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., policy_sha256: _Optional[str] = ..., checkpoint: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("update", "programs", "budget", "unique_programs", "evaluated_programs", "best_reward", "best_program", "solved", "verified", "mean_reward", "max_reward", "seconds", "stage_s", "metrics", "statuses")
+    __slots__ = ("update", "programs", "budget", "unique_programs", "evaluated_programs", "best_reward", "best_program", "solved", "verified", "mean_reward", "max_reward", "seconds", "stage_s", "metrics", "statuses", "task", "tasks")
     class StageSEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,8 @@ class Progress(_message.Message):
     STAGE_S_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
     update: int
     programs: int
     budget: int
@@ -107,7 +109,33 @@ class Progress(_message.Message):
     stage_s: _containers.ScalarMap[str, float]
     metrics: _containers.ScalarMap[str, float]
     statuses: _containers.ScalarMap[str, int]
-    def __init__(self, update: _Optional[int] = ..., programs: _Optional[int] = ..., budget: _Optional[int] = ..., unique_programs: _Optional[int] = ..., evaluated_programs: _Optional[int] = ..., best_reward: _Optional[float] = ..., best_program: _Optional[str] = ..., solved: _Optional[bool] = ..., verified: _Optional[bool] = ..., mean_reward: _Optional[float] = ..., max_reward: _Optional[float] = ..., seconds: _Optional[float] = ..., stage_s: _Optional[_Mapping[str, float]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., statuses: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    task: int
+    tasks: _containers.RepeatedCompositeFieldContainer[TaskProgress]
+    def __init__(self, update: _Optional[int] = ..., programs: _Optional[int] = ..., budget: _Optional[int] = ..., unique_programs: _Optional[int] = ..., evaluated_programs: _Optional[int] = ..., best_reward: _Optional[float] = ..., best_program: _Optional[str] = ..., solved: _Optional[bool] = ..., verified: _Optional[bool] = ..., mean_reward: _Optional[float] = ..., max_reward: _Optional[float] = ..., seconds: _Optional[float] = ..., stage_s: _Optional[_Mapping[str, float]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., statuses: _Optional[_Mapping[str, int]] = ..., task: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskProgress, _Mapping]]] = ...) -> None: ...
+
+class TaskProgress(_message.Message):
+    __slots__ = ("name", "updates", "programs", "solved", "verified", "best_reward", "best_program", "programs_to_solve", "programs_to_verify", "restarts")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    PROGRAMS_FIELD_NUMBER: _ClassVar[int]
+    SOLVED_FIELD_NUMBER: _ClassVar[int]
+    VERIFIED_FIELD_NUMBER: _ClassVar[int]
+    BEST_REWARD_FIELD_NUMBER: _ClassVar[int]
+    BEST_PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    PROGRAMS_TO_SOLVE_FIELD_NUMBER: _ClassVar[int]
+    PROGRAMS_TO_VERIFY_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    updates: int
+    programs: int
+    solved: bool
+    verified: bool
+    best_reward: float
+    best_program: str
+    programs_to_solve: int
+    programs_to_verify: int
+    restarts: int
+    def __init__(self, name: _Optional[str] = ..., updates: _Optional[int] = ..., programs: _Optional[int] = ..., solved: _Optional[bool] = ..., verified: _Optional[bool] = ..., best_reward: _Optional[float] = ..., best_program: _Optional[str] = ..., programs_to_solve: _Optional[int] = ..., programs_to_verify: _Optional[int] = ..., restarts: _Optional[int] = ...) -> None: ...
 
 class RunEvent(_message.Message):
     __slots__ = ("sequence", "state", "progress", "message")

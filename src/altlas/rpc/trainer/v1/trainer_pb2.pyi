@@ -34,20 +34,22 @@ class OpenRunResponse(_message.Message):
     def __init__(self, policy_version: _Optional[int] = ..., coordinator_state: _Optional[bytes] = ..., checkpoint: _Optional[str] = ..., warning: _Optional[str] = ..., device: _Optional[str] = ..., parameters: _Optional[int] = ..., policy_sha256: _Optional[str] = ...) -> None: ...
 
 class LearnRequest(_message.Message):
-    __slots__ = ("run_id", "update", "behaviour_version", "trajectories", "scores", "reinitialise")
+    __slots__ = ("run_id", "update", "behaviour_version", "trajectories", "scores", "reinitialise", "task")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     BEHAVIOUR_VERSION_FIELD_NUMBER: _ClassVar[int]
     TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     REINITIALISE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     update: int
     behaviour_version: int
     trajectories: _containers.RepeatedCompositeFieldContainer[_common_pb2.TrajectoryBatch]
     scores: _common_pb2.ScoreBatch
     reinitialise: bool
-    def __init__(self, run_id: _Optional[str] = ..., update: _Optional[int] = ..., behaviour_version: _Optional[int] = ..., trajectories: _Optional[_Iterable[_Union[_common_pb2.TrajectoryBatch, _Mapping]]] = ..., scores: _Optional[_Union[_common_pb2.ScoreBatch, _Mapping]] = ..., reinitialise: _Optional[bool] = ...) -> None: ...
+    task: int
+    def __init__(self, run_id: _Optional[str] = ..., update: _Optional[int] = ..., behaviour_version: _Optional[int] = ..., trajectories: _Optional[_Iterable[_Union[_common_pb2.TrajectoryBatch, _Mapping]]] = ..., scores: _Optional[_Union[_common_pb2.ScoreBatch, _Mapping]] = ..., reinitialise: _Optional[bool] = ..., task: _Optional[int] = ...) -> None: ...
 
 class LearnResponse(_message.Message):
     __slots__ = ("policy_version", "metrics")
@@ -65,12 +67,14 @@ class LearnResponse(_message.Message):
     def __init__(self, policy_version: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class GetPolicyRequest(_message.Message):
-    __slots__ = ("run_id", "min_version")
+    __slots__ = ("run_id", "min_version", "task")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     MIN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     min_version: int
-    def __init__(self, run_id: _Optional[str] = ..., min_version: _Optional[int] = ...) -> None: ...
+    task: int
+    def __init__(self, run_id: _Optional[str] = ..., min_version: _Optional[int] = ..., task: _Optional[int] = ...) -> None: ...
 
 class GetPolicyResponse(_message.Message):
     __slots__ = ("header", "chunk")

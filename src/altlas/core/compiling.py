@@ -1,0 +1,37 @@
+"""Machine code from Python functions, kept beside them where that place can be written to.
+
+Importing this needs numba; a function is compiled with its first call. What is kept is compiled anew when the file of
+the function changes, or the processor; not when the file of a function that it calls does: touch the callers' too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Sums may be reordered and products fused, which vectors need; what is not finite stays so.
+_VECTOR_MATHS = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def compiled(function: Function) -> Function:
+    """Return the function as machine code that runs without the GIL, its arithmetic exactly as written."""
+    return _compile(function)
+
+
+def compiled_loosely(function: Function) -> Function:
+    """Return the function as machine code whose float operations may be reordered: the same each time on one machine.
+
+    Not for functions that read a global generator or expect sums in the order in which they are written.
+    """
+    return _compile(function, fastmath=_VECTOR_MATHS)
+
+
+def _compile(function: Function, **options: Any) -> Function:
+    try:
+        return cast(Function, njit(cache=True, nogil=True, **options)(function))
+    except RuntimeError:  # no directory for the cache can be written: it is compiled anew in every process
+        return cast(Function, njit(nogil=True, **options)(function))
