@@ -41,6 +41,7 @@ check: setup ## Formatting, lint, types, layers, protos, generated files
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/python -m altlas.config.reference --check
+	$(BIN)/python -m altlas.report.controls --check
 	$(BIN)/python -m pytest -q tests/unit/test_protos_drift.py
 
 format: setup ## Apply ruff's formatting and its safe fixes
@@ -51,8 +52,9 @@ protos: setup ## Regenerate src/altlas/rpc/*/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=src --pyi_out=src --grpc_python_out=src \
 	  $$(find protos -name '*.proto')
 
-reference: setup ## Regenerate config.ini and docs/configuration.md
+reference: setup ## Regenerate config.ini, docs/configuration.md and the controls' record
 	$(BIN)/python -m altlas.config.reference --write
+	$(BIN)/python -m altlas.report.controls --write
 
 bench: setup ## Programs per second by stage
 	@$(BIN)/python -m benchmarks $(ARGS)

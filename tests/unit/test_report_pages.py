@@ -40,6 +40,39 @@ def test_the_page_says_what_the_rows_say() -> None:
         assert f"\n{line}\n" in page, line
     assert "**not all of the same code**" in page
     assert "altlas 0.1.0 at `0123456789ab`" in page
+    assert "ga_archive" not in page
+
+
+@pytest.mark.parametrize(
+    ("policy", "control", "ratio"),
+    [
+        ([100, 200, 400], [50, 80, 600], "2.50"),
+        ([10, 30], [100, 200], "0.13"),
+        ([100, None, None], [50, 80, 600], "≥ 12.50"),
+        ([100, 200, 400], [None, None, 5], "≤ 0.20"),
+        ([None, 100], [None, 100], ""),
+        ([100], [], ""),
+    ],
+)
+def test_a_median_is_compared_with_the_controls(
+    policy: list[int | None], control: list[int | None], ratio: str
+) -> None:
+    rows = [
+        (unsolved if needed is None else make_row)(
+            seed=seed, algorithm=label, settings=label, programs_to_solve=needed, verified=False
+        )
+        for label, runs in (("policy", policy), ("ga_archive", control))
+        for seed, needed in enumerate(runs)
+    ]
+    elsewhere = make_row(task="stdin/echo", algorithm="ga_archive", settings="ga_archive", programs_to_solve=7)
+    page = render(Comparison((*rows, elsewhere)), name="demo", plots=[])
+    header, line = (
+        [cell.strip() for cell in next(line for line in page.splitlines() if line.startswith(start)).split("|")]
+        for start in ("| task |", "| basics/hello_world | 1,000 | policy |")
+    )
+    assert dict(zip(header, line, strict=True))["of ga_archive"] == ratio
+    assert "| 7 | 7 to 7 | 3.2 | 1.00 |" in page
+    assert "*Of ga_archive* is" in page
 
 
 def test_plots_are_equal_for_equal_rows_and_one_a_task(tmp_path: Path) -> None:

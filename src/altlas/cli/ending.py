@@ -12,8 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from altlas.cli.train import LocalRun
+from altlas.report.statistics import Bound
 
 _SHOWN_CHARACTERS = 60
+# The control that has a column of its own in a table of tasks.
+_CONTROL = "ga_archive"
 
 
 def print_result(summary: Mapping[str, Any], run: LocalRun, *, is_quiet: bool) -> None:
@@ -24,11 +27,28 @@ def print_result(summary: Mapping[str, Any], run: LocalRun, *, is_quiet: bool) -
         console.print(_table(summary))
     else:
         _print_program(summary, console)
+        if summary["stop_reason"] != "failed":
+            for line in control_lines(summary["controls"]):
+                console.print(line, highlight=False, soft_wrap=True)
     if not is_quiet:
         console.print(f"run directory: {summary['run_dir']}", highlight=False)
         if summary["stop_reason"] not in ("solved", "failed"):
             console.print(f"to go on: altlas train {run.task_name} --resume --run-dir {run.run_dir}", highlight=False)
     sys.stdout.flush()
+
+
+def control_lines(controls: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what the controls of a task needed, a line for each budget that they are held to: one as a rule."""
+    by_budget: dict[int, list[str]] = {}
+    for algorithm, control in controls.items():
+        texts = by_budget.setdefault(control["budget"], [])
+        unit = "" if texts else " seeds"
+        texts.append(f"{algorithm} {_median(control)} ({control['verified']} of {control['runs']}{unit})")
+    return [f"controls at {budget:,} programs, median: {', '.join(texts)}" for budget, texts in by_budget.items()]
+
+
+def _median(control: Mapping[str, Any]) -> str:
+    return str(Bound(control["median"], is_least=control["is_least"]))
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
@@ -52,14 +72,18 @@ def _table(summary: Mapping[str, Any]) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("programs", "reward"):
         table.add_column(name, justify="right", no_wrap=True)
+    controls = [task["controls"].get(_CONTROL) for task in summary["tasks"]]
+    if any(controls):
+        table.add_column(_CONTROL, justify="right", no_wrap=True)
     table.add_column("best program", overflow="fold")
-    for task in summary["tasks"]:
+    for task, control in zip(summary["tasks"], controls, strict=True):
         to_verify = task["programs_to_verify"]
         table.add_row(
             task["task"],
             *("yes" if task[key] else "no" for key in ("solved", "verified")),
             f">{task['programs']:,}" if to_verify is None else f"{to_verify:,}",
             "-" if task["best_reward"] is None else f"{task['best_reward']:.3f}",
+            *([_median(control) if control else ""] if any(controls) else []),
             Text(_best(task)),
         )
     return table

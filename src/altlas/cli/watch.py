@@ -14,7 +14,9 @@ from altlas.cli.live import LiveView
 from altlas.cli.local_stack import LocalStack
 from altlas.cli.train import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_SOLVED, EXIT_UNSOLVED, LocalRun
 from altlas.config.loader import config_to_json
+from altlas.core.curriculum import task_budgets
 from altlas.errors import AltlasError, TransientError
+from altlas.report.controls import Records, read_controls, standings_on
 from altlas.rpc.channel import call, connect, stream, wait_until_serving
 from altlas.rpc.common.v1 import common_pb2
 from altlas.rpc.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
@@ -138,6 +140,7 @@ class _Watch:
             "run_dir": str(self._run.run_dir),
             "stop_reason": "failed" if has_failed else reason,
             **_first_solutions(self._run),
+            "controls": tasks[0]["controls"] if len(tasks) == 1 else {},
             **_NOT_SHRUNK,
             "tasks": tasks,
         }
@@ -165,9 +168,25 @@ def _task_summaries(run: LocalRun, progress: coordinator_pb2.Progress) -> list[d
             "restarts": task.restarts,
             "best_reward": task.best_reward if task.HasField("best_reward") else None,
             "best_program": task.best_program,
+            "controls": controls,
             **_NOT_SHRUNK,
         }
-        for task in standings
+        for task, controls in zip(standings, task_controls(run, read_controls()), strict=True)
+    ]
+
+
+def task_controls(run: LocalRun, records: Records) -> list[dict[str, Any]]:
+    """Return what --json says of the controls on each task, within the budget that the task has in this run.
+
+    Of several tasks that is what in_order gives each at a time, whatever the route.
+    """
+    budgets = task_budgets(run.config, [task.task for task in run.tasks])
+    return [
+        {
+            algorithm: standing.to_json()
+            for algorithm, standing in standings_on(records, task.name, min(budget, run.config.run.budget)).items()
+        }
+        for task, budget in zip(run.tasks, budgets, strict=True)
     ]
 
 

@@ -142,13 +142,16 @@ class SamplingSection(Section):
         "which needs grammar none.",
     )
     temperature: float = Field(1.0, gt=0, le=100, description="Logits are divided by this before sampling.")
-    grammar: Literal["language", "none"] = Field(
-        "language", description="language: only tokens with which the program still parses; none: any token."
+    grammar: Literal["language", "syntax", "none"] = Field(
+        "language",
+        description="language: only tokens with which the program still parses, with types, numbers of arguments and "
+        "names bound before they are read; syntax: only what parses, for Python (for the other languages the same as "
+        "language); none: any token.",
     )
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
-        if self.length == "fixed" and self.grammar == "language":
+        if self.length == "fixed" and self.grammar != "none":
             raise ValueError("length fixed cannot be kept by a grammar; set grammar to none, or length to free")
         return self
 

@@ -22,6 +22,7 @@ _UNKNOWN = -1
 # still needed is soon known again: a long run must not grow without end.
 _MOST_ROWS = 200_000
 _MOST_NAMES = 24
+_SYNTAX = "_syntax"
 
 
 class TokenConstraint(Protocol):
@@ -61,7 +62,7 @@ def build_constraint(
     vocabulary: Vocabulary,
     *,
     language: str,
-    grammar: Literal["language", "none"],
+    grammar: Literal["language", "syntax", "none"],
     length: Literal["free", "fixed"] = "free",
 ) -> TokenConstraint:
     """Build what `sampling.grammar` and `sampling.length` ask for.
@@ -74,7 +75,9 @@ def build_constraint(
         if grammar != "none":
             raise ConfigError("sampling.length fixed cannot be kept by a grammar; set sampling.grammar = none")
         return FixedLength(vocabulary)
-    return Unconstrained(vocabulary) if grammar == "none" else GrammarConstraint(vocabulary, language=language)
+    if grammar == "none":
+        return Unconstrained(vocabulary)
+    return GrammarConstraint(vocabulary, language=language, grammar=grammar)
 
 
 class Unconstrained:
@@ -142,20 +145,23 @@ class FixedLength:
 
 
 class GrammarConstraint:
-    """Tokens with which the program still parses and can be finished in time, and names only after they were bound.
+    """Tokens with which the program still parses and can be finished in time.
 
+    Where the grammar has NAME, names follow only after they were bound: TARGET binds one.
     A node is a parser stack and a set of bound names: (stack + 1) << names | set, or 0 when finished. What may follow
     a stack is a row of two tables, filled when the stack is first asked about; all else is gathers.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, language: str = "python") -> None:
-        """Build the automaton; takes about half a second.
+    def __init__(
+        self, vocabulary: Vocabulary, *, language: str = "python", grammar: Literal["language", "syntax"] = "language"
+    ) -> None:
+        """Build the automaton; takes about half a second. Without a looser grammar the language's own is its syntax.
 
         Raises:
             ConfigError: there is no grammar for the language.
             VocabularyError: the vocabulary cannot spell any program of the grammar.
         """
-        automaton = build_automaton(_grammar_text(language), vocabulary)
+        automaton = build_automaton(_grammar_text(language, grammar), vocabulary)
         self._vocabulary = vocabulary
         self._tokens = {**automaton.tokens, END: (vocabulary.eos_id,)}
         self._names = np.array(automaton.tokens.get("NAME", ()), dtype=np.int64)
@@ -253,14 +259,17 @@ class GrammarConstraint:
         self._binds = np.concatenate([self._binds, np.zeros_like(self._binds)])
 
 
-def _grammar_text(language: str) -> str:
+def _grammar_text(language: str, grammar: Literal["language", "syntax"]) -> str:
     grammars = resources.files("altlas.core") / "grammars"
-    known = sorted(entry.name.removesuffix(".lark") for entry in grammars.iterdir() if entry.name.endswith(".lark"))
+    names = {entry.name.removesuffix(".lark") for entry in grammars.iterdir() if entry.name.endswith(".lark")}
+    known = sorted(name for name in names if not name.endswith(_SYNTAX))
     if language not in known:
         raise ConfigError(
             f"there is no grammar for {language!r}, only for {', '.join(known)}; set sampling.grammar = none"
         )
-    return (grammars / f"{language}.lark").read_text(encoding="utf-8")
+    syntax = language + _SYNTAX
+    name = syntax if grammar == "syntax" and syntax in names else language
+    return (grammars / f"{name}.lark").read_text(encoding="utf-8")
 
 
 def _replay(

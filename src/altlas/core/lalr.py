@@ -25,7 +25,7 @@ from altlas.errors import VocabularyError
 
 END = "$END"
 _ROOT = "$root_start"
-_TERMINALS_OF_KIND = {"name": ("NAME", "TARGET"), "string": ("STRING",)}
+_TERMINALS_OF_KIND = {"name": ("NAME", "TARGET", "WORD"), "function": ("WORD",), "string": ("STRING",)}
 UNREACHABLE = 1 << 14
 """A cost that no budget of tokens can pay."""
 

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 
 from altlas.report.groups import Comparison, Problem, needed
 from altlas.report.results import Row
-from altlas.report.statistics import quantile, wilson_interval
+from altlas.report.statistics import Bound, quantile, wilson_interval
+
+_CONTROL = "ga_archive"
 
 _ABOUT = (
     "*Solved*: a sampled program was exact on every case of the task; *verified*: on its held-out cases too. Intervals "
     "are Wilson's, 95 %. *Programs to solve* is the position of the first solved program, duplicates counted: median "
     "and quartiles over the seeds. A run that did not solve counts as its budget, and a figure that rests on one is "
     "marked ≥. *CPU s* is the median over the runs of all processes of a run, from start to end."
+)
+_ABOUT_CONTROL = (
+    f"*Of {_CONTROL}* is the median as a multiple of {_CONTROL}'s on the same task within the same budget, marked ≥ or "
+    "≤ where one of the two rests on a run that did not solve, and empty where both do."
 )
 _DUELS = (
     "Task by task and seed by seed, where both have run: how often the one needed fewer programs to solve than the "
@@ -30,7 +36,8 @@ def render(comparison: Comparison, *, name: str, plots: Sequence[str]) -> str:
         plots: files beside the page, the overview first.
     """
     head = f"Runs of `altlas bench learning`: {len(comparison.rows):,}, each a line of [{name}.csv]({name}.csv)."
-    parts = [f"# {name}", f"{head} {_origin(comparison.rows)}", _ABOUT]
+    about = f"{_ABOUT} {_ABOUT_CONTROL}" if _CONTROL in comparison.labels else _ABOUT
+    parts = [f"# {name}", f"{head} {_origin(comparison.rows)}", about]
     if plots:
         parts.append(f"![fraction solved against programs run]({plots[0]})")
     parts += [_results(comparison), "## Pair by pair", _DUELS, _pairs(comparison)]
@@ -41,15 +48,16 @@ def render(comparison: Comparison, *, name: str, plots: Sequence[str]) -> str:
 
 
 def _results(comparison: Comparison) -> str:
-    header = ("task", "budget", "algorithm", "solved", "95 %", "verified", "programs to solve", "quartiles", "CPU s")
+    header = ["task", "budget", "algorithm", "solved", "95 %", "verified", "programs to solve", "quartiles", "CPU s"]
     problems: list[Problem | None] = list(comparison.problems)
+    has_control = _CONTROL in comparison.labels
     lines = [
-        _result(problem, label, rows)
+        (*_result(problem, label, rows), *([_of_control(comparison, problem, rows)] if has_control else []))
         for problem in (problems if len(problems) == 1 else [*problems, None])
         for label in comparison.labels
         if (rows := comparison.of(label, problem))
     ]
-    return _table(header, lines, right={1, 3, 5, 6, 8})
+    return _table([*header, f"of {_CONTROL}"] if has_control else header, lines, right={1, 3, 5, 6, 8, 9})
 
 
 def _result(problem: Problem | None, label: str, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -61,6 +69,22 @@ def _result(problem: Problem | None, label: str, rows: Sequence[Row]) -> tuple[s
         return ("**all**", "", label, *rates, "", "", cpu)
     low_q, median, high_q = (quantile(needed(rows), problem.budget, fraction) for fraction in (0.25, 0.5, 0.75))
     return (problem.task, f"{problem.budget:,}", label, *rates, str(median), f"{low_q} to {high_q}", cpu)
+
+
+def _of_control(comparison: Comparison, problem: Problem | None, rows: Sequence[Row]) -> str:
+    control = comparison.of(_CONTROL, problem)
+    if problem is None or not control:
+        return ""
+    medians = (quantile(needed(runs), problem.budget, 0.5) for runs in (rows, control))
+    return _ratio(*medians)
+
+
+def _ratio(part: Bound, whole: Bound) -> str:
+    """Return part / whole: at least that where the part is a bound, at most where the whole is, empty where both."""
+    if part.is_least and whole.is_least:
+        return ""
+    sign = "≥ " if part.is_least else "≤ " if whole.is_least else ""
+    return f"{sign}{part.programs / whole.programs:,.2f}"
 
 
 def _pairs(comparison: Comparison) -> str:
