@@ -68,7 +68,7 @@ def _headline(summary: Mapping[str, Any]) -> str:
 
 def _table(summary: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("task", "solved", "verified"):
+    for name in ("task", "solved"):
         table.add_column(name, no_wrap=True)
     for name in ("programs", "reward"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -80,7 +80,7 @@ def _table(summary: Mapping[str, Any]) -> Table:
         to_verify = task["programs_to_verify"]
         table.add_row(
             task["task"],
-            *("yes" if task[key] else "no" for key in ("solved", "verified")),
+            "verified" if task["verified"] else "yes" if task["solved"] else "no",
             f">{task['programs']:,}" if to_verify is None else f"{to_verify:,}",
             "-" if task["best_reward"] is None else f"{task['best_reward']:.3f}",
             *([_median(control) if control else ""] if any(controls) else []),
