@@ -72,7 +72,11 @@ class _Watch:
                     except AltlasError:
                         watching.cancel()
                         raise
-        return await watching
+        try:
+            return await watching
+        except TransientError:
+            self._stack.check()  # A role that died tells more than the call which it left unanswered.
+            raise
 
     def _interrupt(self, watching: asyncio.Task[RunResult]) -> None:
         if self._is_interrupted:
