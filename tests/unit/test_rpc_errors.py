@@ -50,3 +50,10 @@ def test_a_hint_travels_and_a_message_is_cut_to_what_headers_hold() -> None:
     assert cut.endswith("é ...")
     assert len(cut.encode()) < 2010
     assert message(ConfigError("\udcff")) == "?"
+
+
+@pytest.mark.parametrize(("details", "is_transient"), [("Internal error from Core", True), ("it broke", False)])
+def test_a_call_that_ended_while_it_was_written_to_is_made_again(details: str, is_transient: bool) -> None:
+    """The server's reason is lost then, so that only another attempt can hear it."""
+    error = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
+    assert isinstance(from_rpc_error(error, peer="evaluator"), TransientError) is is_transient

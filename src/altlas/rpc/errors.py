@@ -30,6 +30,8 @@ _CODES: tuple[tuple[type[AltlasError], grpc.StatusCode], ...] = (
     (errors.TransientError, grpc.StatusCode.UNAVAILABLE),
     (AltlasError, grpc.StatusCode.INTERNAL),
 )
+# grpc.aio's own words when a message could not be sent because the server had ended the call: its status is lost then.
+_CUT_SHORT = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 _TRANSIENT_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
 
@@ -61,7 +63,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> AltlasError:
     if isinstance(kind, type) and issubclass(kind, AltlasError):
         return kind(error.details() or "")
     text = f"{peer}: {error.code().name}: {error.details()}"
-    return TransientError(text) if error.code() in _TRANSIENT_CODES else AltlasError(text)
+    is_transient = error.code() in _TRANSIENT_CODES or (error.code(), error.details()) == _CUT_SHORT
+    return TransientError(text) if is_transient else AltlasError(text)
 
 
 def _retry_after_s(hint: str | bytes | None) -> float:
