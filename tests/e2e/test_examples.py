@@ -156,5 +156,5 @@ def test_the_code_of_the_client_page(served: str, capsys: pytest.CaptureFixture[
     names: dict[str, Any] = {}
     for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
         exec(block, names)
-    assert capsys.readouterr().out.splitlines()[:2] == ["ok b'42\\n'", "[1.0, 0.3]"]
+    assert capsys.readouterr().out.splitlines()[:2] == ["ok b'42\\n'", "[1.0, 0.21]"]
     assert names["task"].cases[1].stdin == "-3\n"

@@ -214,7 +214,7 @@ def test_the_archive_is_imitated_and_its_newcomers_are_counted_by_origin():
 
 
 def test_a_policy_without_elites_publishes_its_weights_alone():
-    config = make_config(proposals=ProposalsSection(), pqt_source="queue")
+    config = make_config(proposals=ProposalsSection(mutation=0.0), pqt_source="queue")
     trainer = make_learner(config)
     run_updates(trainer, config, range(1))
     assert {name.partition(".")[0] for name in trainer.snapshot()} == {"policy"}

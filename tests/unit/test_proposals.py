@@ -144,8 +144,8 @@ def test_dropped_grammar_tables_change_nothing(monkeypatch):
     [
         ("policy", SHARES, (0.2, 0.5, 0.3)),
         ("policy", ProposalsSection(mutation=0.25), (0.75, 0.25, 0.0)),
-        ("policy", ProposalsSection(infill=1.0), (0.0, 0.0, 1.0)),
-        ("policy", ProposalsSection(), (1.0, 0.0, 0.0)),
+        ("policy", ProposalsSection(mutation=0.0, infill=1.0), (0.0, 0.0, 1.0)),
+        ("policy", ProposalsSection(), (0.1, 0.9, 0.0)),
         ("ga_archive", SHARES, (0.0, 1.0, 0.0)),
         ("random", SHARES, (1.0, 0.0, 0.0)),
     ],
@@ -161,7 +161,7 @@ def test_sampled_programs_are_those_of_the_sampler_with_their_probabilities():
     config = make_config()
     snapshot = snapshot_of(config, "python")
     batch = propose(make_proposer(config, "python", snapshot))
-    plain = propose(make_proposer(make_config(proposals=ProposalsSection()), "python", snapshot))
+    plain = propose(make_proposer(make_config(proposals=ProposalsSection(mutation=0.0)), "python", snapshot))
     rows = np.flatnonzero(batch.origins == Origin.SAMPLED)
     assert 0 < len(rows) < COUNT
     assert programs_of(batch.take(rows)) == programs_of(plain.take(rows))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from altlas.config.sections import RewardSection
@@ -19,11 +21,13 @@ from altlas.core.reward import (
     resolve_weights,
     score_executions,
     similarity,
+    trend,
 )
 from altlas.core.task import Case, RewardOverrides, Task
 from altlas.errors import ConfigError, SandboxError
 
 SETTINGS = RewardSection()
+WITHOUT_TREND = RewardSection(trend=0)
 OWN_FAILURES = [status for status in ProgramStatus if status is not ProgramStatus.SANDBOX_ERROR]
 
 
@@ -59,13 +63,30 @@ def slow_similarity(output: str, expected: str) -> float:
         return 0.0
     text = 1 - slow_distance(output, expected) / max(len(output), len(expected))
     try:
-        got, wanted = [int(word) for word in output.split()], [int(word) for word in expected.split()]
+        got, wanted = [Fraction(word) for word in output.split()], [Fraction(word) for word in expected.split()]
     except ValueError:
         return min(text, 0.99)
     if len(got) != len(wanted):
         return min(text, 0.99)
-    closeness = [1 / (1 + abs(a - e) / max(1, abs(e))) for a, e in zip(got, wanted, strict=True)]
+    closeness = [float(1 / (1 + abs(a - e) / max(1, abs(e)))) for a, e in zip(got, wanted, strict=True)]
     return min((text + sum(closeness) / len(closeness)) / 2, 0.99)
+
+
+def slow_trend(outputs: list[str], wanted: list[str]) -> float | None:
+    """1 - sqrt(1 - r^2), r from its sums in exact arithmetic."""
+
+    def numbers(texts: list[str]) -> list[Fraction] | None:
+        found = [re.fullmatch(r"([+-]?[0-9]{1,15})([.][0-9]{1,15})?", text) for text in texts]
+        return [Fraction(match[0]) for match in found if match] if all(found) else None
+
+    got, expected, n = numbers(outputs), numbers(wanted), len(wanted)
+    if n < 3 or expected is None or len(set(expected)) == 1:
+        return None
+    if got is None or len(set(got)) == 1:
+        return 0.0
+    covariance = n * sum(a * b for a, b in zip(got, expected, strict=True)) - sum(got) * sum(expected)
+    spread = (n * sum(a * a for a in got) - sum(got) ** 2) * (n * sum(b * b for b in expected) - sum(expected) ** 2)
+    return 1 - math.sqrt(1 - covariance**2 / spread)
 
 
 def slow_reward(task: Task, executions: list[Execution], settings: RewardSection) -> float:
@@ -80,6 +101,10 @@ def slow_reward(task: Task, executions: list[Execution], settings: RewardSection
         reward += settings.runs * (execution.status == "ok") / total / len(executions)
         reward += settings.similarity * slow_similarity(output, expected) / total / len(executions)
         reward += settings.exact * exact / total / len(executions)
+    followed = slow_trend(outputs, wanted)
+    if followed is not None:
+        followed *= all(execution.status == "ok" for execution in executions)
+        reward = (total * reward + settings.trend * followed) / (total + settings.trend)
     if passed == len(executions):
         return 1.0
     if len(set(outputs)) == 1 and len(set(wanted)) > 1:
@@ -92,7 +117,16 @@ LINES = st.one_of(
     st.integers(-10_000, 10_000).map(str),
     st.lists(st.integers(0, 99), min_size=2, max_size=3).map(lambda numbers: " ".join(map(str, numbers))),
 )
-CASES = st.lists(st.tuples(LINES, LINES, st.sampled_from(OWN_FAILURES)), min_size=1, max_size=4)
+NUMBERS = st.one_of(
+    st.integers(-9, 9).map(str),
+    st.integers(-(10**15) + 1, 10**15 - 1).map(str),
+    st.decimals(-1000, 1000, places=2).map(str),
+)
+CASES = st.one_of(
+    st.lists(st.tuples(LINES, LINES, st.sampled_from(OWN_FAILURES)), min_size=1, max_size=4),
+    st.lists(st.tuples(NUMBERS, NUMBERS, st.just(ProgramStatus.OK)), min_size=2, max_size=6),
+    st.lists(st.tuples(NUMBERS, NUMBERS, st.sampled_from(OWN_FAILURES)), min_size=3, max_size=3),
+)
 WEIGHTS = st.floats(0, 1, allow_subnormal=False)
 
 
@@ -102,7 +136,7 @@ def reward_sections(draw: st.DrawFn) -> RewardSection:
     weights = {name: draw(WEIGHTS) for name in names}
     if sum(weights.values()) < 1e-6:
         weights["exact"] = 1.0
-    return RewardSection(**weights, constant_cap=draw(WEIGHTS))
+    return RewardSection(**weights, trend=draw(WEIGHTS), constant_cap=draw(WEIGHTS))
 
 
 @given(cases=CASES, settings=reward_sections())
@@ -160,6 +194,104 @@ def test_right_output_of_a_failed_program_is_not_exact() -> None:
         assert is_exact(execution, task.cases[0]) == (status is ProgramStatus.OK)
 
 
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=8))
+@example([("100000000000000", "1"), ("100000000000001", "2"), ("100000000000002", "3")])  # r^2 would lose all digits
+@example([("0.1", "1"), ("0.1", "2"), ("0.1", "3")])  # whose mean is not 0.1
+@example([("1", "0.1"), ("2", "0.1"), ("4", "0.1")])
+def test_trend_is_its_definition(pairs: list[tuple[str, str]]) -> None:
+    outputs, expected = [output for output, _ in pairs], [wanted for _, wanted in pairs]
+    value = trend(outputs, expected)
+    assert value == pytest.approx(slow_trend(outputs, expected), abs=1e-7)
+    assert value is None or 0.0 <= value <= 1.0
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        ("1", "2"),
+        ("7", "7", "7"),
+        ("7", "7.0", "+7"),
+        ("1", "2", "three"),
+        ("1", "2", "3 apples"),
+        ("1", "2", "3 4"),
+        ("1", "2", ""),
+        ("1", "2", "1" * 16),
+    ],
+)
+def test_without_numbers_to_follow_the_weight_of_trend_is_left_out(expected: tuple[str, ...]) -> None:
+    task, executions = make_task(*expected), printed(*("1" * n for n in range(1, len(expected) + 1)))
+    score = score_executions(task, executions, SETTINGS)
+    assert set(score.components) == {"syntax", "runs", "similarity", "exact"}
+    assert score == score_executions(task, executions, WITHOUT_TREND)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "value"),
+    [
+        (("2", "4", "6"), 1.0),
+        (("-1", "-2", "-3.0\n"), 1.0),
+        (("101", "102", "103"), 1.0),
+        (("1", "2", "1"), 0.0),
+        (("5", "5", "5"), 0.0),
+        (("5", "5.0", "+5"), 0.0),
+        (("1", "2", ""), 0.0),
+        (("1", "2", "3 4"), 0.0),
+        (("1", "2", "inf"), 0.0),
+        (("1", "2", "nan"), 0.0),
+        (("1", "2", "9" * 5000), 0.0),
+        (("1", "2", "1e300"), 0.0),
+    ],
+)
+def test_trend_is_of_numbers_that_move_with_the_expected(outputs: tuple[str, ...], value: float) -> None:
+    score = score_executions(make_task("1", "2", "3"), printed(*outputs), SETTINGS)
+    assert score.components["trend"] == pytest.approx(value, abs=1e-12)
+    assert 0 <= score.reward < 1
+
+
+def test_a_failed_execution_has_no_trend() -> None:
+    task = make_task("1", "2", "3")
+    for status in OWN_FAILURES:
+        executions = [*printed("1", "2"), *printed("3", status=status)]
+        assert score_executions(task, executions, SETTINGS).components["trend"] == (status is ProgramStatus.OK)
+
+
+@given(cases=CASES, own=st.sampled_from([None, 0.0, 0.5]), settings=reward_sections())
+def test_trend_moves_neither_case_rewards_nor_what_else_a_score_says(
+    cases: list[tuple[str, str, ProgramStatus]], own: float | None, settings: RewardSection
+) -> None:
+    expected = [wanted for _, wanted, _ in cases]
+    executions = [Execution(status=status, stdout=output.encode()) for output, _, status in cases]
+    score = score_executions(make_task(*expected, reward=RewardOverrides(trend=own)), executions, settings)
+    without = score_executions(make_task(*expected), executions, settings.model_copy(update={"trend": 0.0}))
+    assert dataclasses.replace(score, reward=0.0) == dataclasses.replace(without, reward=0.0)
+    if own == 0:
+        assert score.reward == without.reward
+
+
+def test_without_weight_on_trend_the_reward_is_that_of_the_cases() -> None:
+    score = score_executions(make_task("1", "2", "3"), printed("1", "2", "33"), WITHOUT_TREND)
+    close = (0.5 + 1 / 11) / 2
+    assert score.reward == pytest.approx(0.05 + 0.15 + 0.4 * (1 + 1 + close) / 3 + 0.4 * 2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("expected", "grows", "fitted"),
+    [
+        ("5 8 11 17 23 32", "1 2 3 5 7 10", "5 8 2 5 17 8"),  # 3n + 2 as n
+        ("1 3 6 15 28 55", "1 4 9 25 49 100", "1 7 7 25 25 55"),  # 1 + ... + n as n * n, and as 655 % (n * 6)
+    ],
+)
+def test_what_grows_as_it_should_outranks_constants_that_fit_more_cases(expected: str, grows: str, fitted: str) -> None:
+    def rewards(settings: RewardSection) -> list[float]:
+        task = make_task(*expected.split())
+        return [score_executions(task, printed(*outputs.split()), settings).reward for outputs in (grows, fitted)]
+
+    better, worse = rewards(SETTINGS)
+    assert better > worse
+    better, worse = rewards(WITHOUT_TREND)
+    assert better < worse
+
+
 def test_constant_output_is_capped_where_expectations_differ() -> None:
     task = make_task("1", "2", "1")
     assert score_executions(task, printed("1", "1", "1"), SETTINGS).reward == SETTINGS.constant_cap
@@ -176,6 +308,7 @@ def test_a_task_s_own_settings_go_first() -> None:
         "runs": 0.0,
         "similarity": 0.5,
         "exact": 0.5,
+        "trend": pytest.approx(1 / 3),
         "constant_cap": 0.5,
     }
     assert score_executions(task, printed("ax"), SETTINGS).reward == 0.25

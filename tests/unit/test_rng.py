@@ -1,13 +1,14 @@
 """Counter-based streams: the same item whatever the split, other items for any other key."""
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altlas.core.rng import uniform
+from altlas.core.rng import SplitMix, uniform
 
 KEY = {"update": 3, "first_index": 0, "count": 32, "per_index": 13, "step": 2}
 
@@ -74,3 +75,40 @@ def test_the_global_generator_is_left_alone():
     before = np.random.get_state()[1].copy()
     uniform(1, "sample", **KEY)
     assert np.array_equal(np.random.get_state()[1], before)
+
+
+def splitmix_words(state):
+    """A literal SplitMix64, as Vigna published it (splitmix64.c)."""
+    while True:
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        word = state
+        word = (word ^ (word // 2**30)) * 0xBF58476D1CE4E5B9 % 2**64
+        word = (word ^ (word // 2**27)) * 0x94D049BB133111EB % 2**64
+        yield word ^ (word // 2**31)
+
+
+def test_the_literal_splitmix_gives_the_published_words():
+    assert list(itertools.islice(splitmix_words(1234567), 5)) == [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+
+
+@given(st.binary(max_size=40))
+def test_a_stream_of_its_own_is_splitmix_from_the_hash_of_its_key(key):
+    words = splitmix_words(int.from_bytes(hashlib.sha256(key).digest()[:8], "little"))
+    stream = SplitMix(key)
+    for word in itertools.islice(words, 20):
+        assert stream.random() == (word // 2**11) / 2**53
+
+
+def test_streams_of_keys_that_are_alike_are_unlike_and_uniform():
+    streams = [SplitMix(number.to_bytes(4, "little")) for number in range(100)]
+    values = np.array([[stream.random() for _ in range(500)] for stream in streams])
+    assert 0 <= values.min() < values.max() < 1
+    assert len(np.unique(values)) == values.size
+    counts, _ = np.histogram(values, bins=50, range=(0, 1))
+    assert ((counts - 1000) ** 2 / 1000).sum() < 100

@@ -29,7 +29,7 @@ class RunSection(Section):
     stop_on_solved: bool = Field(
         True, description="Stop at the first verified program, of every task; false goes on to the budget."
     )
-    stuck_after: int = Field(6_000, ge=0, description="Stuck: no better reward in this many programs; 0 never.")
+    stuck_after: int = Field(10_000, ge=0, description="Stuck: no better reward in this many programs; 0 never.")
     on_stuck: Literal["stop", "reinitialise"] = Field(
         "reinitialise", description="What to do when stuck: stop the run, or draw new weights and go on."
     )
@@ -80,9 +80,21 @@ class ArchiveSection(Section):
 class ProposalsSection(Section):
     """What a batch holds besides programs that are drawn whole from the policy."""
 
-    mutation: float = Field(0.0, ge=0, le=1, description="Share of a batch that is proposed by mutating elites.")
+    mutation: float = Field(0.9, ge=0, le=1, description="Share of a batch that is proposed by mutating elites.")
     infill: float = Field(
         0.0, ge=0, le=1, description="Share of a batch for which the policy draws a part of an elite anew."
+    )
+    edits: Literal["phrases", "tokens"] = Field(
+        "phrases",
+        description="What a mutation edits: phrases (expressions and lines) where programs are drawn under the grammar "
+        "of a language that has them, else and with tokens: single tokens.",
+    )
+    learned_rules: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the grammar's rules for new phrases that are drawn by how often elites have them; of the "
+        "rest each is as likely.",
     )
     crossover: float = Field(0.3, ge=0, le=1, description="Share of the mutations that first cross two elites.")
     mean_edits: float = Field(2.0, ge=1, le=8, description="Mean number of edits of a mutation without crossing.")
@@ -98,7 +110,10 @@ class ProposalsSection(Section):
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
         if self.mutation + self.infill > 1:
-            raise ValueError("mutation and infill are shares of the same batch; their sum must be at most 1")
+            raise ValueError(
+                f"mutation ({self.mutation}) and infill ({self.infill}) are shares of the same batch, and their sum must "
+                "be at most 1; lower one of them"
+            )
         return self
 
 
@@ -241,12 +256,19 @@ class OptimizerSection(Section):
 
 
 class RewardSection(Section):
-    """How a program's outputs become a reward in [0, 1]. The four weights are divided by their sum."""
+    """How a program's outputs become a reward in [0, 1]. The weights are divided by their sum."""
 
     syntax: float = Field(0.05, ge=0, le=1, description="Weight of: it compiles.")
     runs: float = Field(0.15, ge=0, le=1, description="Weight of: it ends by itself without an error.")
     similarity: float = Field(0.4, ge=0, le=1, description="Weight of: its output is close to the expected one.")
     exact: float = Field(0.4, ge=0, le=1, description="Weight of: its output is the expected one.")
+    trend: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Weight of: its outputs grow as the expected ones do, by whatever factor. Only for tasks of three "
+        "cases or more that each expect one number, not the same for all; others leave it out of the sum.",
+    )
     constant_cap: float = Field(
         0.3, ge=0, le=1, description="Highest reward of output that ignores the input where the expectation does not."
     )

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from altlas.core.lalr import END, UNREACHABLE, Stacks, build_automaton
+from altlas.core.lalr import END, UNREACHABLE, Automaton, Stacks, build_automaton
 from altlas.core.trajectory import BoolArray, IntArray
 from altlas.core.vocabulary import Vocabulary
 from altlas.errors import ConfigError, ProtocolError, VocabularyError
@@ -173,6 +173,11 @@ class GrammarConstraint:
         self._automaton = automaton
         self._forget()
         self.shortest = self._stacks.cost(0)
+
+    @property
+    def automaton(self) -> Automaton:
+        """The grammar's own."""
+        return self._automaton
 
     def _forget(self) -> None:
         """Begin with empty tables. Every node but `start` is void afterwards."""

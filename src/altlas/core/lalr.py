@@ -41,7 +41,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Automaton:
-    """LALR(1) tables over state numbers. `reduces` maps a state and terminal to (symbols popped, nonterminal)."""
+    """LALR(1) tables over state numbers, and the grammar they are of.
+
+    `reduces` maps a state and terminal to (symbols popped, nonterminal); `tokens` a terminal to its token ids; `rules`
+    a nonterminal to what it may be; `fewest` a symbol to its shortest token sequence's length, or UNREACHABLE.
+    """
 
     start: int
     shifts: Sequence[Mapping[str, int]]
@@ -50,6 +54,8 @@ class Automaton:
     items: Sequence[Sequence[Item]]
     accepting: int
     tokens: Mapping[str, tuple[int, ...]]
+    rules: Mapping[str, tuple[tuple[str, ...], ...]]
+    fewest: Mapping[str, int]
 
 
 class Stacks:
@@ -168,13 +174,16 @@ def build_automaton(grammar: str, vocabulary: Vocabulary) -> Automaton:
             f"vocabulary {vocabulary.name!r} cannot spell any program of the grammar; nothing in it for "
             f"{', '.join(missing)}. Add tokens, or set sampling.grammar = none"
         )
-    automaton = _number_states(analyzer, tokens, fewest)
+    automaton = _number_states(analyzer, tokens, fewest, _rules_by_origin(compiled.rules))
     _check_unambiguous(automaton)
     return automaton
 
 
 def _number_states(
-    analyzer: LALR_Analyzer, tokens: Mapping[str, tuple[int, ...]], fewest: Mapping[str, int]
+    analyzer: LALR_Analyzer,
+    tokens: Mapping[str, tuple[int, ...]],
+    fewest: Mapping[str, int],
+    rules: Mapping[str, tuple[tuple[str, ...], ...]],
 ) -> Automaton:
     states = list(analyzer.lr0_itemsets)
     number_of = {id(state): number for number, state in enumerate(states)}
@@ -200,8 +209,23 @@ def _number_states(
     start = number_of[id(analyzer.lr0_start_states["start"])]
     items[start] = [Item("start", 0, fewest["start"])]
     return Automaton(
-        start=start, shifts=shifts, gotos=gotos, reduces=reduces, items=items, accepting=accepting, tokens=tokens
+        start=start,
+        shifts=shifts,
+        gotos=gotos,
+        reduces=reduces,
+        items=items,
+        accepting=accepting,
+        tokens=tokens,
+        rules=rules,
+        fewest=fewest,
     )
+
+
+def _rules_by_origin(rules: Sequence[Rule]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    found: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for rule in rules:
+        found[str(rule.origin.name)].append(tuple(str(symbol.name) for symbol in rule.expansion))
+    return {origin: tuple(expansions) for origin, expansions in found.items()}
 
 
 def _check_unambiguous(automaton: Automaton) -> None:
@@ -240,7 +264,7 @@ def _match_terminals(terminals: Collection[TerminalDef], vocabulary: Vocabulary)
 def _fewest_tokens(rules: Sequence[Rule], tokens: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """Return the length of the shortest token sequence of every symbol, UNREACHABLE where it has none."""
     symbols: set[Symbol] = {rule.origin for rule in rules} | {symbol for rule in rules for symbol in rule.expansion}
-    fewest = {s.name: 1 if s.is_term and tokens.get(s.name) else UNREACHABLE for s in symbols}
+    fewest = {str(s.name): 1 if s.is_term and tokens.get(s.name) else UNREACHABLE for s in symbols}
     changed = True
     while changed:
         changed = False

@@ -23,6 +23,8 @@ from altlas.core.grammar import Unconstrained
 from altlas.core.infill import CUT_UNIFORMS, Infill, draw_cuts
 from altlas.core.mutation import UNIFORMS, Children, mutate
 from altlas.core.philox import uniform_rows
+from altlas.core.phrases import UNIFORMS as PHRASE_UNIFORMS
+from altlas.core.phrases import RuleCounts, phrases_of
 from altlas.core.policy import AltlasRNN, policy_from_tensors
 from altlas.core.rng import uniform
 from altlas.core.sampling import Sampler
@@ -125,6 +127,10 @@ class Mixture:
         self._has_eos = config.sampling.length == "free"
         self._alphabet = alphabet(vocabulary)
         self._programs = self._without_eos(elites)
+        self._phrases = phrases_of(constraint, vocabulary) if self._section.edits == "phrases" else None
+        self._rules: RuleCounts = {}
+        if self._phrases is not None and self._mutated and len(elites):
+            self._rules = self._phrases.count_rules(self._programs)
         self._infill = None
         if self._infilled and policy is not None and len(elites):
             self._infill = Infill(
@@ -183,14 +189,25 @@ class Mixture:
         draws = _rows(seed, purpose, update, indices, 2 * _DRAWS + UNIFORMS)
         parents = self._elites.draw(draws[:, :_DRAWS], case_share=self._section.case_share)
         partners = self._elites.draw(draws[:, _DRAWS : 2 * _DRAWS], case_share=self._section.case_share)
+        couple = _select(self._programs, parents), _select(self._programs, partners)
+        section = self._section
+        if self._phrases is not None:
+            return self._phrases.vary(
+                *couple,
+                draws[:, 2 * _DRAWS : 2 * _DRAWS + PHRASE_UNIFORMS],
+                longest=self._longest,
+                crossover=section.crossover,
+                mean_edits=section.mean_edits,
+                counts=self._rules,
+                learned=section.learned_rules,
+            )
         return mutate(
-            _select(self._programs, parents),
-            _select(self._programs, partners),
+            *couple,
             draws[:, 2 * _DRAWS :],
             alphabet=self._alphabet,
             longest=self._longest,
-            crossover=self._section.crossover,
-            mean_edits=self._section.mean_edits,
+            crossover=section.crossover,
+            mean_edits=section.mean_edits,
         )
 
     def _draw_parts(self, purpose: str, seed: int, update: int, indices: IntArray) -> Children:

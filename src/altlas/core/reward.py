@@ -1,13 +1,16 @@
 """From what a program printed to a reward in [0, 1]. Pure.
 
 Per case, each in [0, 1]: syntax (it compiles), runs (it ends by itself with status ok), similarity (of its output to
-the expected one), exact (runs, and the output is the expected one but for trailing white space). A component is the
-mean over cases; the reward is their weighted mean. It is 1.0 for solved programs and for no others.
+the expected one), exact (runs, and the output is the expected one but for trailing white space). Such a component is
+the mean over cases. Over all cases together, where each expects one number: trend (the outputs grow as the expected
+numbers do). The reward is the weighted mean of the components there are. It is 1.0 for solved programs and for no
+others.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from altlas.errors import ConfigError, SandboxError
 COMPARED_CHARACTERS = 4096
 MOST_UNSOLVED = 0.99
 ERROR_CHARACTERS = 500
+TREND_CASES = 3  # any two points lie on a line
 
 # Addresses differ between machines; a program that prints one must score the same on each.
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")
@@ -42,17 +46,23 @@ class RewardSettings(Protocol):
     @property
     def exact(self) -> float: ...
     @property
+    def trend(self) -> float: ...
+    @property
     def constant_cap(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Normalised weights, summing to 1, and the cap on constant output."""
+    """Weights of the per-case components, which sum to 1, of trend, and the cap on constant output.
+
+    `trend` is its share of the whole reward where it applies; the others then share the rest.
+    """
 
     syntax: float
     runs: float
     similarity: float
     exact: float
+    trend: float
     constant_cap: float
 
 
@@ -60,7 +70,7 @@ def resolve_weights(task: Task, settings: RewardSettings) -> Weights:
     """Return the task's weights, else the settings', divided by their sum.
 
     Raises:
-        ConfigError: they are all 0.
+        ConfigError: those of the per-case components are all 0, which would leave a single case without a reward.
     """
 
     def pick(name: str) -> float:
@@ -71,7 +81,11 @@ def resolve_weights(task: Task, settings: RewardSettings) -> Weights:
     total = sum(raw.values())
     if total <= 0:
         raise ConfigError(f"task {task.name}: the reward weights {', '.join(raw)} are all 0; set at least one above 0")
-    return Weights(**{name: weight / total for name, weight in raw.items()}, constant_cap=pick("constant_cap"))
+    return Weights(
+        **{name: weight / total for name, weight in raw.items()},
+        trend=pick("trend") / (total + pick("trend")),
+        constant_cap=pick("constant_cap"),
+    )
 
 
 def normalise(output: bytes) -> str:
@@ -117,6 +131,40 @@ def similarity(output: str, expected: str) -> float:
     text = _text_similarity(output, expected)
     closeness = _number_closeness(output, expected)
     return min(text if closeness is None else (text + closeness) / 2, MOST_UNSOLVED)
+
+
+def trend(outputs: Sequence[str], expected: Sequence[str]) -> float | None:
+    """Return how well a line through the normalised outputs gives the expected numbers, in [0, 1].
+
+    1 - sqrt(1 - r^2), r Pearson's correlation over the cases: one minus the error that is left of the best factor and
+    offset, as a share of the expected numbers' deviation (Keijzer 2003, "Improving symbolic regression with interval
+    arithmetic and linear scaling"). 0 where an output is not one plain number, or all are equal. None where
+    it does not apply: fewer than three cases, or the expected outputs are not one plain number each, or all equal.
+    """
+    wanted = _plain_numbers(expected)
+    if len(wanted) < TREND_CASES or len(set(wanted)) == 1:
+        return None
+    got = _plain_numbers(outputs)
+    if not got or len(set(got)) == 1:
+        return 0.0
+    x, y = _deviations(got), _deviations(wanted)
+    slope = math.fsum(a * b for a, b in zip(x, y, strict=True)) / math.fsum(a * a for a in x)
+    # The residuals and not 1 - r^2, whose rounding error the root would magnify.
+    left = math.fsum((b - slope * a) ** 2 for a, b in zip(x, y, strict=True))
+    return 1 - math.sqrt(min(1.0, left / math.fsum(b * b for b in y)))
+
+
+def _plain_numbers(texts: Sequence[str]) -> list[float]:
+    """Return the numbers, or none where a text is not one plain number."""
+    return [float(text) for text in texts] if all(_NUMBER.fullmatch(text) for text in texts) else []
+
+
+def _deviations(values: Sequence[float]) -> list[float]:
+    """Return the differences from the mean."""
+    # A large offset that all have in common would cost the mean its last digits.
+    shifted = [value - values[0] for value in values]
+    mean = math.fsum(shifted) / len(shifted)
+    return [value - mean for value in shifted]
 
 
 def ignores_input(outputs: Sequence[str], expected: Sequence[str]) -> bool:
@@ -183,6 +231,10 @@ def score_executions(
     components = {name: _mean(values) for name, values in by_case.items()}
     is_solved = all(exact)
     reward = sum(getattr(weights, name) * value for name, value in components.items())
+    followed = trend(outputs, expected)
+    if followed is not None:
+        components["trend"] = followed if all(by_case["runs"]) else 0.0
+        reward = (1 - weights.trend) * reward + weights.trend * components["trend"]
     if not is_solved:
         reward = min(reward, MOST_UNSOLVED)
         if ignores_input(outputs, expected):

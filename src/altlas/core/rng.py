@@ -1,7 +1,8 @@
 """Random numbers as pure functions of (seed, purpose, update, step, index): Philox 4x64 in counter mode.
 
 Item i is the same whatever range it is drawn in, in whatever order and by whichever process. Only Philox's raw words
-are used, which are fixed by its definition, so a library upgrade does not change a run. No generator keeps state.
+are used, which are fixed by its definition, so a library upgrade does not change a run. No generator keeps state but
+SplitMix, of which an item that needs an unknown number of draws has one of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from altlas.core.trajectory import FloatArray
 
 WORDS_PER_BLOCK = 4
 FLOATS_PER_BLOCK = 2 * WORDS_PER_BLOCK
+_WORD = (1 << 64) - 1
 
 
 def uniform(
@@ -36,6 +38,21 @@ def uniform(
 def stream_key(seed: int, purpose: str) -> npt.NDArray[np.uint64]:
     """Return the key of a purpose's stream, uint64 [2], for `altlas.core.philox`."""
     return np.array([seed, _purpose_word(purpose)], dtype=np.uint64)
+
+
+class SplitMix:
+    """A stream of numbers from some bytes, SplitMix64 (Steele, Lea and Flood 2014), for few draws without arrays."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._state = int.from_bytes(hashlib.sha256(seed).digest()[:8], "little")
+
+    def random(self) -> float:
+        """Return the next number, uniform on [0, 1) with 53 bits."""
+        self._state = (self._state + 0x9E3779B97F4A7C15) & _WORD
+        word = self._state
+        word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+        word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _WORD
+        return ((word ^ (word >> 31)) >> 11) * 2.0**-53
 
 
 def _raw(seed: int, purpose: str, counter: tuple[int, int, int], blocks: int) -> npt.NDArray[np.uint64]:

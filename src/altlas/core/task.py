@@ -81,6 +81,7 @@ class RewardOverrides(_Strict):
     runs: float | None = Field(None, ge=0, le=1)
     similarity: float | None = Field(None, ge=0, le=1)
     exact: float | None = Field(None, ge=0, le=1)
+    trend: float | None = Field(None, ge=0, le=1)
     constant_cap: float | None = Field(None, ge=0, le=1)
 
 
