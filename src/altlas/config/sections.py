@@ -111,8 +111,8 @@ class ProposalsSection(Section):
     def _check_shares(self) -> Self:
         if self.mutation + self.infill > 1:
             raise ValueError(
-                f"mutation ({self.mutation}) and infill ({self.infill}) are shares of the same batch, and their sum must "
-                "be at most 1; lower one of them"
+                f"mutation ({self.mutation}) and infill ({self.infill}) are shares of the same batch, and their sum "
+                "must be at most 1; lower one of them"
             )
         return self
 
