@@ -73,7 +73,7 @@ class AlgorithmSection(Section):
 class ArchiveSection(Section):
     """The programs that a run keeps to propose others from."""
 
-    size: int = Field(32, ge=1, le=10_000, description="Best programs by total reward, unique by behaviour.")
+    size: int = Field(16, ge=1, le=10_000, description="Best programs by total reward, unique by behaviour.")
     per_case: int = Field(4, ge=0, le=1000, description="Elites kept for each of the task's cases besides; 0 is off.")
 
 
