@@ -1,7 +1,8 @@
 """A Redis of our own for people who have none: a real server on a unix socket, which ends with the run.
 
-It keeps an append-only file in its data directory, so that a killed server comes back with everything it
-acknowledged a second before. One server per data directory: a lock on it lives as long as the server does.
+It keeps an append-only file in its data directory, so that a killed server comes back with all but the last moments:
+a write reaches that file before it is acknowledged, but for up to 2 s while the disk is busy with an fsync. One
+server per data directory: a lock on it lives as long as the server does.
 """
 
 from __future__ import annotations
