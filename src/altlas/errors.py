@@ -7,6 +7,10 @@ AltlasError
  +- CheckpointError   a checkpoint or a run directory is missing, corrupt or in the way
  +- SandboxError      the sandbox (never the program in it) failed
  +- ProtocolError     a peer sent what the contract forbids
+ |   +- UnknownRunError    there is no such run
+ +- AccessError       the caller may not do this: no or a wrong certificate, token or password
+ +- FencedError       another coordinator leads the run by now
+ +- StaleRunError     a role has lost its memory of the run, or is at another update: back to the newest checkpoint
  +- TransientError    may work when tried again: a peer or Redis is away
  |   +- OverloadedError    the peer has too much to do: try again later
  +- LearningError     the update cannot go on (a loss that is not finite)
@@ -41,6 +45,22 @@ class SandboxError(AltlasError):
 
 class ProtocolError(AltlasError):
     """A peer sent what the contract forbids."""
+
+
+class UnknownRunError(ProtocolError):
+    """There is no such run at this coordinator."""
+
+
+class AccessError(AltlasError):
+    """The caller may not do this."""
+
+
+class FencedError(AltlasError):
+    """The run is led by a later coordinator: whoever gets this has to stop touching it."""
+
+
+class StaleRunError(AltlasError):
+    """A role does not hold the run as its caller believes: the run has to go back to its newest checkpoint."""
 
 
 class TransientError(AltlasError):

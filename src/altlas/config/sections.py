@@ -34,8 +34,26 @@ class RunSection(Section):
         "reinitialise", description="What to do when stuck: stop the run, or draw new weights and go on."
     )
     checkpoint_every: int = Field(50, ge=1, description="Updates between checkpoints; the last update always has one.")
-    keep_last: int = Field(3, ge=1, description="Checkpoints kept; older ones are deleted.")
+    mode: Literal["lockstep", "async"] = Field(
+        "lockstep",
+        description="lockstep: an update starts when the one before has ended, and the run repeats bit for bit; async: "
+        "sampling, evaluation and learning overlap, and programs may be of a policy up to max_lag updates old.",
+    )
+    max_lag: int = Field(
+        2,
+        ge=0,
+        le=64,
+        description="Updates by which the policy that drew a batch may be behind the one that learns from it (async).",
+    )
+    keep_last: int = Field(3, ge=1, description="Newest checkpoints kept; older ones are deleted.")
+    keep_best: int = Field(
+        0, ge=0, description="Checkpoints kept besides, those whose last update had the best mean reward."
+    )
+    keep_every: int = Field(
+        0, ge=0, description="Checkpoints kept besides, those at a multiple of this many updates; 0 none."
+    )
     evaluators: int = Field(2, ge=1, le=256, description="Evaluator processes that `altlas train` starts.")
+    generators: int = Field(1, ge=1, le=64, description="Generator processes that `altlas train` starts.")
 
 
 class CurriculumSection(Section):
@@ -163,6 +181,13 @@ class SamplingSection(Section):
         "names bound before they are read; syntax: only what parses, for Python (for the other languages the same as "
         "language); none: any token.",
     )
+    deal: int = Field(
+        0,
+        ge=0,
+        le=65536,
+        description="Programs that one generator draws at a time, where there are several; 0 is a whole batch. Part of "
+        "what makes a run repeat bit for bit, whatever the number of generators.",
+    )
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
@@ -175,6 +200,13 @@ class ObjectiveSection(Section):
     """What the update maximises."""
 
     name: Literal["reinforce", "risk_seeking", "ppo"] = Field("reinforce", description="Policy gradient estimator.")
+    lag_clip: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Each token's ratio of the policy that learns to the one that drew it is clipped to 1 +- this, as "
+        "in PPO, where a batch is of an older policy (async mode); 0 does not correct. Not with importance_cap.",
+    )
     baseline: Literal["none", "ema", "batch_mean", "leave_one_out"] = Field(
         "leave_one_out", description="Subtracted from the reward (reinforce and ppo)."
     )
@@ -313,7 +345,37 @@ class TransportSection(Section):
     )
     lease_s: float = Field(15.0, ge=0.1, le=3600, description="A job not renewed for this long goes to another worker.")
     max_deliveries: int = Field(3, ge=1, le=100, description="Deliveries after which a job is dead and the run stops.")
+    window_jobs: int = Field(
+        10_000, ge=1, description="Jobs of a run that may wait or be in hand; more are submitted as these are done."
+    )
     rpc_timeout_s: float = Field(120.0, gt=0, le=3600, description="Deadline of a call between roles.")
+
+
+class WatchdogSection(Section):
+    """When a run that does not get on says so, and when it gives up."""
+
+    report_after: float = Field(
+        20.0, ge=1, description="Report what is waited for after this many times the median update."
+    )
+    fail_after: float = Field(
+        400.0, ge=1, description="Fail the run after this many times the median update without progress."
+    )
+    least_report_s: float = Field(10.0, gt=0, description="Seconds before which nothing is reported.")
+    least_fail_s: float = Field(600.0, gt=0, description="Seconds before which no run fails for want of progress.")
+    restarts: int = Field(
+        30, ge=0, description="Times that `altlas train` replaces a dead process of each role before the run fails."
+    )
+
+
+class SecuritySection(Section):
+    """Who may talk to a role. Empty paths: plaintext, and whoever reaches the address."""
+
+    tls_ca: str = Field("", description="PEM file of the authorities whose certificates are believed.")
+    tls_cert: str = Field("", description="PEM file of this role's certificate, with which it serves and calls.")
+    tls_key: str = Field("", description="PEM file of that certificate's private key.")
+    token_file: str = Field(
+        "", description="File with the bearer token that callers of the coordinator must show; empty asks for none."
+    )
 
 
 class PathsSection(Section):
@@ -349,5 +411,7 @@ class Config(Section):
     reward: RewardSection = RewardSection()
     sandbox: SandboxSection = SandboxSection()
     transport: TransportSection = TransportSection()
+    watchdog: WatchdogSection = WatchdogSection()
+    security: SecuritySection = SecuritySection()
     paths: PathsSection = PathsSection()
     logging: LoggingSection = LoggingSection()

@@ -55,7 +55,7 @@ class Run(_message.Message):
     def __init__(self, spec: _Optional[_Union[_common_pb2.RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., error: _Optional[str] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., policy_sha256: _Optional[str] = ..., checkpoint: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("update", "programs", "budget", "unique_programs", "evaluated_programs", "best_reward", "best_program", "solved", "verified", "mean_reward", "max_reward", "seconds", "stage_s", "metrics", "statuses", "task", "tasks")
+    __slots__ = ("update", "programs", "budget", "unique_programs", "evaluated_programs", "best_reward", "best_program", "solved", "verified", "mean_reward", "max_reward", "seconds", "stage_s", "metrics", "statuses", "task", "tasks", "lag")
     class StageSEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +94,7 @@ class Progress(_message.Message):
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
     update: int
     programs: int
     budget: int
@@ -111,7 +112,8 @@ class Progress(_message.Message):
     statuses: _containers.ScalarMap[str, int]
     task: int
     tasks: _containers.RepeatedCompositeFieldContainer[TaskProgress]
-    def __init__(self, update: _Optional[int] = ..., programs: _Optional[int] = ..., budget: _Optional[int] = ..., unique_programs: _Optional[int] = ..., evaluated_programs: _Optional[int] = ..., best_reward: _Optional[float] = ..., best_program: _Optional[str] = ..., solved: _Optional[bool] = ..., verified: _Optional[bool] = ..., mean_reward: _Optional[float] = ..., max_reward: _Optional[float] = ..., seconds: _Optional[float] = ..., stage_s: _Optional[_Mapping[str, float]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., statuses: _Optional[_Mapping[str, int]] = ..., task: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskProgress, _Mapping]]] = ...) -> None: ...
+    lag: int
+    def __init__(self, update: _Optional[int] = ..., programs: _Optional[int] = ..., budget: _Optional[int] = ..., unique_programs: _Optional[int] = ..., evaluated_programs: _Optional[int] = ..., best_reward: _Optional[float] = ..., best_program: _Optional[str] = ..., solved: _Optional[bool] = ..., verified: _Optional[bool] = ..., mean_reward: _Optional[float] = ..., max_reward: _Optional[float] = ..., seconds: _Optional[float] = ..., stage_s: _Optional[_Mapping[str, float]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., statuses: _Optional[_Mapping[str, int]] = ..., task: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskProgress, _Mapping]]] = ..., lag: _Optional[int] = ...) -> None: ...
 
 class TaskProgress(_message.Message):
     __slots__ = ("name", "updates", "programs", "solved", "verified", "best_reward", "best_program", "programs_to_solve", "programs_to_verify", "restarts")
@@ -252,3 +254,13 @@ class Worker(_message.Message):
     jobs_pending: int
     idle_s: float
     def __init__(self, name: _Optional[str] = ..., run_id: _Optional[str] = ..., jobs_pending: _Optional[int] = ..., idle_s: _Optional[float] = ...) -> None: ...
+
+class RunRecord(_message.Message):
+    __slots__ = ("request", "run", "coordinator")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_FIELD_NUMBER: _ClassVar[int]
+    request: CreateRunRequest
+    run: Run
+    coordinator: str
+    def __init__(self, request: _Optional[_Union[CreateRunRequest, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., coordinator: _Optional[str] = ...) -> None: ...

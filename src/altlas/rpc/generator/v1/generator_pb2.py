@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from altlas.rpc.common.v1 import common_pb2 as altlas_dot_rpc_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'altlas/rpc/generator/v1/generator.proto\x12\x17\x61ltlas.rpc.generator.v1\x1a!altlas/rpc/common/v1/common.proto\"y\n\rSampleRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x16\n\x0epolicy_version\x18\x02 \x01(\x04\x12\x0e\n\x06update\x18\x03 \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x04 \x01(\r\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x0c\n\x04task\x18\x06 \x01(\r\"M\n\x0eSampleResponse\x12;\n\x0ctrajectories\x18\x01 \x01(\x0b\x32%.altlas.rpc.common.v1.TrajectoryBatch2o\n\x10GeneratorService\x12[\n\x06Sample\x12&.altlas.rpc.generator.v1.SampleRequest\x1a\'.altlas.rpc.generator.v1.SampleResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'altlas/rpc/generator/v1/generator.proto\x12\x17\x61ltlas.rpc.generator.v1\x1a!altlas/rpc/common/v1/common.proto\"\x88\x01\n\rSampleRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x16\n\x0epolicy_version\x18\x02 \x01(\x04\x12\x0e\n\x06update\x18\x03 \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x04 \x01(\r\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x0c\n\x04task\x18\x06 \x01(\r\x12\r\n\x05\x66\x65nce\x18\x07 \x01(\x04\"M\n\x0eSampleResponse\x12;\n\x0ctrajectories\x18\x01 \x01(\x0b\x32%.altlas.rpc.common.v1.TrajectoryBatch2o\n\x10GeneratorService\x12[\n\x06Sample\x12&.altlas.rpc.generator.v1.SampleRequest\x1a\'.altlas.rpc.generator.v1.SampleResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'altlas.rpc.generator.v1.generator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SAMPLEREQUEST']._serialized_start=103
-  _globals['_SAMPLEREQUEST']._serialized_end=224
-  _globals['_SAMPLERESPONSE']._serialized_start=226
-  _globals['_SAMPLERESPONSE']._serialized_end=303
-  _globals['_GENERATORSERVICE']._serialized_start=305
-  _globals['_GENERATORSERVICE']._serialized_end=416
+  _globals['_SAMPLEREQUEST']._serialized_start=104
+  _globals['_SAMPLEREQUEST']._serialized_end=240
+  _globals['_SAMPLERESPONSE']._serialized_start=242
+  _globals['_SAMPLERESPONSE']._serialized_end=319
+  _globals['_GENERATORSERVICE']._serialized_start=321
+  _globals['_GENERATORSERVICE']._serialized_end=432
 # @@protoc_insertion_point(module_scope)

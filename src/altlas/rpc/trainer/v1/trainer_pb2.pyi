@@ -8,12 +8,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OpenRunRequest(_message.Message):
-    __slots__ = ("spec", "resume")
+    __slots__ = ("spec", "resume", "fence")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
     spec: _common_pb2.RunSpec
     resume: bool
-    def __init__(self, spec: _Optional[_Union[_common_pb2.RunSpec, _Mapping]] = ..., resume: _Optional[bool] = ...) -> None: ...
+    fence: int
+    def __init__(self, spec: _Optional[_Union[_common_pb2.RunSpec, _Mapping]] = ..., resume: _Optional[bool] = ..., fence: _Optional[int] = ...) -> None: ...
 
 class OpenRunResponse(_message.Message):
     __slots__ = ("policy_version", "coordinator_state", "checkpoint", "warning", "device", "parameters", "policy_sha256")
@@ -34,7 +36,7 @@ class OpenRunResponse(_message.Message):
     def __init__(self, policy_version: _Optional[int] = ..., coordinator_state: _Optional[bytes] = ..., checkpoint: _Optional[str] = ..., warning: _Optional[str] = ..., device: _Optional[str] = ..., parameters: _Optional[int] = ..., policy_sha256: _Optional[str] = ...) -> None: ...
 
 class LearnRequest(_message.Message):
-    __slots__ = ("run_id", "update", "behaviour_version", "trajectories", "scores", "reinitialise", "task")
+    __slots__ = ("run_id", "update", "behaviour_version", "trajectories", "scores", "reinitialise", "task", "fence")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     BEHAVIOUR_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +44,7 @@ class LearnRequest(_message.Message):
     SCORES_FIELD_NUMBER: _ClassVar[int]
     REINITIALISE_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     update: int
     behaviour_version: int
@@ -49,7 +52,8 @@ class LearnRequest(_message.Message):
     scores: _common_pb2.ScoreBatch
     reinitialise: bool
     task: int
-    def __init__(self, run_id: _Optional[str] = ..., update: _Optional[int] = ..., behaviour_version: _Optional[int] = ..., trajectories: _Optional[_Iterable[_Union[_common_pb2.TrajectoryBatch, _Mapping]]] = ..., scores: _Optional[_Union[_common_pb2.ScoreBatch, _Mapping]] = ..., reinitialise: _Optional[bool] = ..., task: _Optional[int] = ...) -> None: ...
+    fence: int
+    def __init__(self, run_id: _Optional[str] = ..., update: _Optional[int] = ..., behaviour_version: _Optional[int] = ..., trajectories: _Optional[_Iterable[_Union[_common_pb2.TrajectoryBatch, _Mapping]]] = ..., scores: _Optional[_Union[_common_pb2.ScoreBatch, _Mapping]] = ..., reinitialise: _Optional[bool] = ..., task: _Optional[int] = ..., fence: _Optional[int] = ...) -> None: ...
 
 class LearnResponse(_message.Message):
     __slots__ = ("policy_version", "metrics")
@@ -67,14 +71,16 @@ class LearnResponse(_message.Message):
     def __init__(self, policy_version: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class GetPolicyRequest(_message.Message):
-    __slots__ = ("run_id", "min_version", "task")
+    __slots__ = ("run_id", "min_version", "task", "fence")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     MIN_VERSION_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     min_version: int
     task: int
-    def __init__(self, run_id: _Optional[str] = ..., min_version: _Optional[int] = ..., task: _Optional[int] = ...) -> None: ...
+    fence: int
+    def __init__(self, run_id: _Optional[str] = ..., min_version: _Optional[int] = ..., task: _Optional[int] = ..., fence: _Optional[int] = ...) -> None: ...
 
 class GetPolicyResponse(_message.Message):
     __slots__ = ("header", "chunk")
@@ -85,26 +91,34 @@ class GetPolicyResponse(_message.Message):
     def __init__(self, header: _Optional[_Union[PolicyHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class PolicyHeader(_message.Message):
-    __slots__ = ("spec", "policy_version", "size_bytes", "sha256")
+    __slots__ = ("spec", "policy_version", "size_bytes", "sha256", "fence")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
     spec: _common_pb2.RunSpec
     policy_version: int
     size_bytes: int
     sha256: bytes
-    def __init__(self, spec: _Optional[_Union[_common_pb2.RunSpec, _Mapping]] = ..., policy_version: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
+    fence: int
+    def __init__(self, spec: _Optional[_Union[_common_pb2.RunSpec, _Mapping]] = ..., policy_version: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ..., fence: _Optional[int] = ...) -> None: ...
 
 class SaveCheckpointRequest(_message.Message):
-    __slots__ = ("run_id", "update", "coordinator_state")
+    __slots__ = ("run_id", "update", "coordinator_state", "fence", "mean_reward", "is_last")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_STATE_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_REWARD_FIELD_NUMBER: _ClassVar[int]
+    IS_LAST_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     update: int
     coordinator_state: bytes
-    def __init__(self, run_id: _Optional[str] = ..., update: _Optional[int] = ..., coordinator_state: _Optional[bytes] = ...) -> None: ...
+    fence: int
+    mean_reward: float
+    is_last: bool
+    def __init__(self, run_id: _Optional[str] = ..., update: _Optional[int] = ..., coordinator_state: _Optional[bytes] = ..., fence: _Optional[int] = ..., mean_reward: _Optional[float] = ..., is_last: _Optional[bool] = ...) -> None: ...
 
 class SaveCheckpointResponse(_message.Message):
     __slots__ = ("path", "policy_sha256", "size_bytes")

@@ -65,8 +65,9 @@ class TrainerServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def OpenRun(self, request, context):
-        """Makes the run known: draws the first weights, or loads the newest valid checkpoint. A repeat with the same
-        spec changes nothing and answers with where the run stands.
+        """Makes the run known: draws the first weights, or loads the newest valid checkpoint. A repeat with the same fence
+        changes nothing and answers with where the run stands; with a later one the run goes back to its newest checkpoint,
+        and callers with an earlier one are refused from then on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,7 +81,8 @@ class TrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPolicy(self, request, context):
-        """The newest policy of at least min_version: a header, then chunks of at most 1 MiB.
+        """The policy of min_version where the trainer still holds it, else the newest that is above: a header, then chunks
+        of at most 1 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
