@@ -1,120 +1,18 @@
-"""What every job queue promises, asked of the memory twin and of Redis alike."""
+"""What every job queue promises of jobs, asked of the memory twin and of every server alike."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 
 import pytest
-import redis
-import redis.asyncio
+from queue_bench import Bench, MemoryBench, commit, ids, jobs, redis_bench, take
 
 from altlas.errors import ConfigError, TransientError
 from altlas.transport.memory import MemoryTransport
-from altlas.transport.ports import Commit, DeadJobError, Delivery, JobId, JobMessage, JobQueue, JobSource, RunLostError
-from altlas.transport.redis_client import connect, connect_blocking
-from altlas.transport.redis_streams import RedisJobQueue, RedisJobSource
-
-_RUN_NUMBERS = itertools.count(1)
-
-
-@dataclass
-class Bench:
-    """One adapter under test: ways to get its ends, and to let a lease run out."""
-
-    run_id: str
-    run: Callable[[Callable[[JobQueue], Awaitable[None]]], None]
-    source: Callable[[], JobSource]
-    let_leases_run_out: Callable[[], None]
-
-
-@dataclass
-class MemoryBench:
-    lease_s: float
-    now: float = 0.0
-    transport: MemoryTransport = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.transport = MemoryTransport(lease_s=self.lease_s, max_deliveries=3, clock=lambda: self.now)
-
-    def run(self, scenario: Callable[[JobQueue], Awaitable[None]]) -> None:
-        async def main() -> None:
-            queue = self.transport.queue("memory")
-            await queue.open(task_digest="d", task_text="text")
-            await scenario(queue)
-
-        asyncio.run(main())
-
-    def let_leases_run_out(self) -> None:
-        self.now += self.lease_s + 1
-
-
-@contextlib.contextmanager
-def _redis_bench(url: str, lease_s: float) -> Iterator[Bench]:
-    run_id = f"contract{next(_RUN_NUMBERS)}"
-    clients: list[redis.Redis] = []
-
-    def source() -> JobSource:
-        clients.append(connect_blocking(url))
-        return RedisJobSource(clients[-1])
-
-    def run(scenario: Callable[[JobQueue], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with await connect(url) as client:
-                queue = RedisJobQueue(client, run_id, lease_s=lease_s, max_deliveries=3)
-                await queue.open(task_digest="d", task_text="text")
-                await scenario(queue)
-                await queue.close()
-
-        asyncio.run(main())
-
-    # Redis tells time by itself: leases in this suite are short and are waited out.
-    yield Bench(run_id, run, source, lambda: time.sleep(lease_s * 1.2))
-    for client in clients:
-        client.close()
-
-
-@pytest.fixture(params=["memory", "redis"])
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """An adapter whose leases last until they are let run out."""
-    if request.param == "memory":
-        memory = MemoryBench(lease_s=10.0)
-        yield Bench("memory", memory.run, memory.transport.source, memory.let_leases_run_out)
-    else:
-        with _redis_bench(request.getfixturevalue("redis_url"), 0.5) as made:
-            yield made
-
-
-def jobs(count: int, update: int = 0) -> list[JobMessage]:
-    return [JobMessage(JobId(f"u{update}.s{number}"), f"payload {number}".encode()) for number in range(count)]
-
-
-def ids(messages: list[JobMessage]) -> list[JobId]:
-    return [message.job_id for message in messages]
-
-
-def take(source: JobSource, count: int) -> list[Delivery]:
-    """Take exactly `count` jobs, in as many calls as it takes."""
-    taken: list[Delivery] = []
-    while len(taken) < count:
-        more = source.take(count=count - len(taken), block_s=5.0)
-        assert more, "no job within 5 s"
-        taken += more
-    return taken
-
-
-def result(delivery: Delivery) -> bytes:
-    return b"result of " + delivery.payload
-
-
-def commit(source: JobSource, delivery: Delivery, payload: bytes | None = None) -> bool:
-    return source.commit(Commit(delivery=delivery, payload=result(delivery) if payload is None else payload))
+from altlas.transport.ports import Commit, DeadJobError, JobId, JobQueue, JobSource, RunLostError
 
 
 def test_a_submitted_job_comes_back_with_its_result(bench: Bench) -> None:
@@ -474,8 +372,8 @@ def test_renewed_leases_are_not_taken_over() -> None:
     memory.run(scenario)
 
 
-def test_renewed_leases_are_not_taken_over_on_redis(redis_url: str) -> None:
-    with _redis_bench(redis_url, 0.4) as bench:
+def test_renewed_leases_are_not_taken_over_on_a_server(any_server_url: str) -> None:
+    with redis_bench(any_server_url, lease_s=0.4) as bench:
 
         async def scenario(queue: JobQueue) -> None:
             holder, other = bench.source(), bench.source()

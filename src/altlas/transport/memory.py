@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from altlas.errors import TransientError
+from altlas.transport import metrics
 from altlas.transport.keys import RunKeys
 from altlas.transport.ports import (
     Commit,
@@ -23,9 +24,11 @@ from altlas.transport.ports import (
     Delivery,
     JobId,
     JobMessage,
+    LeaseHeldError,
     QueueStats,
     RunLostError,
     WorkerInfo,
+    fenced_error,
 )
 
 _SLICE_S = 0.05
@@ -57,6 +60,13 @@ class _Run:
     scores: dict[bytes, bytes] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     last_seen: dict[str, float] = field(default_factory=dict)
+    fence: int = 0
+    owner: str = ""
+    led_until: float = 0.0
+
+    def holder(self, now: float) -> str:
+        """Return who has the coordinator's lease; '' when no one has."""
+        return self.owner if now < self.led_until else ""
 
     def unfinished(self) -> set[JobId]:
         return {job.message.job_id for job in self.waiting} | set(self.in_hand)
@@ -74,10 +84,16 @@ class MemoryTransport:
     """All runs of a process. `queue` gives a run's coordinator end, `source` a worker's end over all runs."""
 
     def __init__(
-        self, *, lease_s: float = 15.0, max_deliveries: int = 3, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        lease_s: float = 15.0,
+        max_deliveries: int = 3,
+        window_jobs: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lease_s = lease_s
         self.max_deliveries = max_deliveries
+        self.window_jobs = window_jobs
         self.clock = clock
         self.runs: dict[str, _Run] = {}
         self.tasks: dict[str, str] = {}
@@ -126,32 +142,104 @@ class MemoryJobQueue:
     def __init__(self, transport: MemoryTransport, run_id: str) -> None:
         self._transport = transport
         self._run_id = run_id
+        self._fence = 0
+        self._owner = ""
 
     @property
     def _run(self) -> _Run:
         return self._transport.runs.setdefault(self._run_id, _Run())
 
+    async def lead(self, *, owner: str) -> int:
+        """See `JobQueue.lead`."""
+        with self._transport.changed:
+            run, now = self._run, self._transport.clock()
+            if (holder := run.holder(now)) not in ("", owner):
+                raise LeaseHeldError(self._run_id, holder=holder, remaining_s=run.led_until - now)
+            self._fence, self._owner = max(run.fence + 1, time.time_ns() // 1000), owner
+            self._take_lease(run)
+            self._transport.announce()
+            return self._fence
+
+    async def keep_lead(self) -> None:
+        """See `JobQueue.keep_lead`."""
+        with self._transport.changed:
+            run = self._run
+            holder = run.holder(self._transport.clock())
+            if not self._owner or run.fence > self._fence or holder not in ("", self._owner):
+                fence = self._fence if self._owner else 0
+                raise fenced_error(self._run_id, fence=fence, leads=run.fence, holder=holder)
+            self._take_lease(run)
+
+    async def yield_lead(self) -> None:
+        """See `JobQueue.yield_lead`."""
+        with self._transport.changed:
+            run = self._run
+            if self._owner and (run.owner, run.fence) == (self._owner, self._fence):
+                run.led_until = 0.0
+            self._owner = ""
+
+    def _take_lease(self, run: _Run) -> None:
+        run.fence, run.owner = self._fence, self._owner
+        run.led_until = self._transport.clock() + self._transport.lease_s
+
+    def _check_fence(self, run: _Run) -> None:
+        if 0 < self._fence < run.fence:
+            holder = run.holder(self._transport.clock())
+            raise fenced_error(self._run_id, fence=self._fence, leads=run.fence, holder=holder)
+
     async def open(self, *, task_digest: str, task_text: str) -> None:
         """See `JobQueue.open`."""
         with self._transport.changed:
+            run = self._run
+            self._check_fence(run)
             self._transport.tasks[task_digest] = task_text
-            self._run.is_open = True
+            run.is_open = True
+            if self._owner and run.fence < self._fence:
+                self._take_lease(run)
             self._transport.announce()
 
     async def submit(self, update: int, jobs: Sequence[JobMessage]) -> None:
-        """See `JobQueue.submit`. A dead job is put up again with all its deliveries."""
+        """See `JobQueue.submit`."""
+        with self._transport.listening() as changed:
+            position = self._put_up(update, jobs)
+            while position < len(jobs):
+                began = time.monotonic()
+                await changed.wait()
+                changed.clear()
+                metrics.ADMISSION_WAIT.inc(time.monotonic() - began)
+                # Dead jobs of an earlier try come back further on; those that this call has put up do not.
+                self._raise_if_dead(update, [job.job_id for job in jobs[:position]])
+                position += self._put_up(update, jobs[position:])
+
+    def _put_up(self, update: int, jobs: Sequence[JobMessage]) -> int:
+        """Put up what the window has room for; return how many of the jobs, from the first on, are dealt with."""
         if not jobs:
-            return
+            return 0
         with self._transport.changed:
             run = self._run
+            self._check_fence(run)
             self._check_open(run)
-            taken = run.unfinished() | set(run.done.get(update, ()))
+            held, done = run.unfinished(), run.done.get(update, {})
+            before, dealt = len(held), 0
             for message in jobs:
-                if message.job_id not in taken:
-                    taken.add(message.job_id)
+                if message.job_id not in held and message.job_id not in done:
+                    if len(held) >= self._transport.window_jobs:
+                        break
+                    held.add(message.job_id)
                     run.dead.get(update, {}).pop(message.job_id, None)
                     run.waiting.append(_Job(update, message))
-            self._transport.announce()
+                dealt += 1
+            metrics.WINDOW_JOBS.set(len(held))
+            # Only news: who waits for room hears it too, and would wake itself for ever.
+            if len(held) > before:
+                self._transport.announce()
+            return dealt
+
+    def _raise_if_dead(self, update: int, job_ids: Sequence[JobId]) -> None:
+        with self._transport.changed:
+            dead = self._run.dead.get(update, {})
+            if errors := {job_id: dead[job_id] for job_id in job_ids if job_id in dead}:
+                raise DeadJobError(self._run_id, errors, self._transport.max_deliveries)
 
     async def collect(self, update: int, job_ids: Sequence[JobId], *, timeout_s: float) -> Mapping[JobId, bytes]:
         """See `JobQueue.collect`."""
@@ -173,9 +261,8 @@ class MemoryJobQueue:
             return {}
         with self._transport.changed:
             self._check_open(self._run)
-            done, dead = self._run.done.get(update, {}), self._run.dead.get(update, {})
-            if errors := {job_id: dead[job_id] for job_id in job_ids if job_id in dead}:
-                raise DeadJobError(self._run_id, errors, self._transport.max_deliveries)
+            self._raise_if_dead(update, job_ids)
+            done = self._run.done.get(update, {})
             if any(job_id not in done for job_id in job_ids):
                 return None
             return {job_id: done[job_id] for job_id in job_ids}
@@ -187,6 +274,7 @@ class MemoryJobQueue:
     async def forget(self, update: int) -> None:
         """See `JobQueue.forget`."""
         with self._transport.changed:
+            self._check_fence(self._run)
             self._run.done.pop(update, None)
             self._run.dead.pop(update, None)
 
@@ -223,8 +311,12 @@ class MemoryJobQueue:
         """See `JobQueue.close`."""
         with self._transport.changed:
             old = self._run
-            self._transport.runs[self._run_id] = _Run(scores=old.scores, counters=old.counters)
+            self._check_fence(old)
+            self._transport.runs[self._run_id] = _Run(
+                scores=old.scores, counters=old.counters, fence=old.fence, owner=old.owner, led_until=old.led_until
+            )
             self._transport.announce()
+        await self.yield_lead()
 
 
 class MemoryJobSource:

@@ -1,10 +1,12 @@
-"""The two ends of the work queue. Payloads are bytes: this package knows no message of ours.
+"""The two ends of the work queue, and the registry of runs. Payloads are bytes: this package knows no message of ours.
 
 Invariants, of every adapter:
 - A submitted job has exactly one committed result, whatever is submitted, delivered or committed how often.
 - A delivery that is neither committed nor renewed for `lease_s` goes to another worker.
 - After `max_deliveries` deliveries a job is dead: it is kept with its last error and `collect` raises.
 - Nothing that is work is ever trimmed or dropped.
+- Once a later coordinator leads a run, an earlier one changes nothing of it (docs/adr/0013).
+- No more than `window_jobs` jobs of a run wait or are in hand.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NewType, Protocol
 
-from altlas.errors import AltlasError, TransientError
+from altlas.errors import AltlasError, FencedError, ProtocolError, TransientError
 
 JobId = NewType("JobId", str)
 
@@ -33,6 +35,50 @@ class DeadJobError(AltlasError):
 
 class RunLostError(TransientError):
     """The queue does not know the run (any more): open it and submit again, which repeats nothing still known."""
+
+
+class LeaseHeldError(TransientError):
+    """Another coordinator leads the run: `holder` for `remaining_s` seconds still, unless it renews its lease."""
+
+    def __init__(self, run_id: str, *, holder: str, remaining_s: float) -> None:
+        self.holder = holder
+        self.remaining_s = remaining_s
+        super().__init__(
+            f"run {run_id} is led by {holder}, whose lease lasts {remaining_s:.1f} s still. "
+            "Stop that coordinator, or try again when its lease has run out."
+        )
+
+
+def fenced_error(run_id: str, *, fence: int, leads: int, holder: str) -> FencedError:
+    """Return what a coordinator with `fence` gets when the run is led by `leads`; `holder`: '' when none has the lease.
+
+    A `fence` of 0 says that this queue does not lead.
+    """
+    if not fence:
+        return FencedError(f"run {run_id}: this queue does not lead it: call lead first")
+    owner = f", of {holder}" if holder else ""
+    return FencedError(
+        f"run {run_id} is led by fence {leads}{owner}; fence {fence} changes nothing of it any more. "
+        "Stop this coordinator's work on the run: the other one goes on with it."
+    )
+
+
+def known_run_error(run_id: str) -> ProtocolError:
+    """Return what a request gets for a run that another request has made."""
+    return ProtocolError(
+        f"run {run_id} was made by another request. Choose another name, or repeat the request under its own id."
+    )
+
+
+def requested(request_id: str, run_id: str) -> str:
+    """Return the request's id; without one, every such request would be a repeat of the first.
+
+    Raises:
+        ProtocolError: it is empty.
+    """
+    if not request_id:
+        raise ProtocolError(f"the request for run {run_id} has no id: give it one that is used for nothing else")
+    return request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +136,50 @@ class Commit:
 
 
 class JobQueue(Protocol):
-    """The coordinator's end, for one run."""
+    """The coordinator's end, for one run.
+
+    A queue that has called `lead` is refused with a FencedError once a later coordinator leads; one that never has is
+    not checked, which is for drills and benchmarks.
+    """
+
+    async def lead(self, *, owner: str) -> int:
+        """Becomes the run's coordinator for `lease_s` and returns its fence, larger than every earlier one.
+
+        `owner` names what can exist once, such as host and listen address: who comes back under the same name takes its
+        own lease over at once.
+
+        Raises:
+            LeaseHeldError: another owner has the lease.
+        """
+
+    async def keep_lead(self) -> None:
+        """Renews the lease, well within `lease_s`. Puts lease and fence back where the server has lost them.
+
+        Raises:
+            FencedError: a later coordinator leads, or this queue does not.
+        """
+
+    async def yield_lead(self) -> None:
+        """Gives the lease up if it is this queue's. May be repeated."""
 
     async def open(self, *, task_digest: str, task_text: str) -> None:
-        """Announces the run and stores its task where workers find it. May be repeated."""
+        """Announces the run and stores its task where workers find it. May be repeated.
+
+        Raises:
+            FencedError: a later coordinator leads.
+        """
 
     async def submit(self, update: int, jobs: Sequence[JobMessage]) -> None:
-        """Puts jobs up for work. A job that is waiting, in hand or committed already is not put up again.
+        """Puts jobs up for work, waiting for room in the window until all are in.
 
-        A dead one is, with all its deliveries before it.
+        A job that is waiting, in hand or committed already is not put up again and takes no room. A dead one is, with
+        all its deliveries before it.
 
         Raises:
             RunLostError: the run is not open (any more).
             TransientError: the server is away.
+            FencedError: a later coordinator leads.
+            DeadJobError: a job that this call had put up died while others waited for room.
         """
 
     async def collect(self, update: int, job_ids: Sequence[JobId], *, timeout_s: float) -> Mapping[JobId, bytes]:
@@ -116,7 +193,11 @@ class JobQueue(Protocol):
         """
 
     async def forget(self, update: int) -> None:
-        """Drops the results of an update whose learning is done."""
+        """Drops the results of an update whose learning is done.
+
+        Raises:
+            FencedError: a later coordinator leads.
+        """
 
     async def known_scores(self, fingerprints: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """Returns the committed scores among these fingerprints."""
@@ -128,7 +209,11 @@ class JobQueue(Protocol):
         """Returns the evaluators that have taken jobs of this run."""
 
     async def close(self) -> None:
-        """Withdraws the run from the workers; its scores stay."""
+        """Withdraws the run from the workers and gives the lease up; its scores stay.
+
+        Raises:
+            FencedError: a later coordinator leads.
+        """
 
 
 class JobSource(Protocol):
@@ -158,3 +243,23 @@ class JobSource(Protocol):
 
     def close(self) -> None:
         """Leaves the group."""
+
+
+class RunRegistry(Protocol):
+    """The runs that there are, for coordinators that come after: a record of bytes each."""
+
+    async def register(self, request_id: str, run_id: str, record: bytes, *, replace: bool) -> str:
+        """Writes a new run down, once per request, and returns the id of the run that the request made.
+
+        That is `run_id`, or an earlier one's when the request is a repeat, which changes nothing. `replace` allows a
+        run of another request to lose its record to this one.
+
+        Raises:
+            ProtocolError: a run of this id is known from another request, or the request has no id.
+        """
+
+    async def update(self, run_id: str, record: bytes) -> None:
+        """Replaces a run's record, or writes it where the server has lost it."""
+
+    async def records(self) -> Mapping[str, bytes]:
+        """Returns every run's record."""

@@ -1,18 +1,18 @@
-"""The work queue on Redis Streams: `RedisJobQueue` for the coordinator, `RedisJobSource` for a worker.
+"""The work queue on Redis Streams, the coordinator's end; `redis_source` is the worker's.
 
 Every change of a job's state is one Lua script, so that no crash leaves it between two states. The stream holds work
-that is waiting or in hand and nothing else; a job's entry is deleted in the step that stores its result. Waiting is
-done by the server (BLMPOP, XREADGROUP BLOCK), in slices, so that a lost wake costs a second and never a result.
+that is waiting or in hand and nothing else; a job's entry is deleted in the step that stores its result. Waiting for
+results is done by the server (BLMPOP), in slices, so that a lost wake costs a second and never a result.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
-import threading
+import asyncio
+import contextlib
+import logging
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,66 +20,179 @@ import redis
 import redis.asyncio
 
 from altlas.errors import TransientError
+from altlas.transport import metrics
 from altlas.transport.keys import GROUP, OPEN_RUNS, RunKeys, task_key
 from altlas.transport.ports import (
-    Commit,
     DeadJobError,
-    Delivery,
     JobId,
     JobMessage,
+    LeaseHeldError,
     QueueStats,
     RunLostError,
     WorkerInfo,
+    fenced_error,
 )
 from altlas.transport.redis_client import address, own_errors
+from altlas.transport.redis_source import RedisJobSource, worker_name
 from altlas.transport.scripts import script_text
 
+__all__ = ["RedisJobQueue", "RedisJobSource", "worker_name"]
+
+log = logging.getLogger(__name__)
+
 _SLICE_S = 1.0
-_REFRESH_S = 0.5
-_NO_RUN_PAUSE_S = 0.1
 # What a dead job leaves in the list of finished ones, where a committed one leaves its id.
 _DEAD = b""
+_BATCH = 1000
+_LEAST_PAUSE_S, _MOST_PAUSE_S = 0.005, 0.05
+_REPORT_WAIT_S = 5.0
+_FENCED = "FENCED"
+_SCRIPTS = ("lead", "keep_lead", "yield_lead", "open", "submit", "withdraw", "drop")
+
+
+@dataclass(frozen=True, slots=True)
+class _Admission:
+    """What `submit.lua` answers: jobs dealt with, jobs of the run in the window, dead jobs of the update."""
+
+    dealt: int
+    held: int
+    dead: int
 
 
 class RedisJobQueue:
     """The coordinator's end for one run. The client stays the caller's to close."""
 
     def __init__(
-        self, client: redis.asyncio.Redis, run_id: str, *, lease_s: float = 15.0, max_deliveries: int = 3
+        self,
+        client: redis.asyncio.Redis,
+        run_id: str,
+        *,
+        lease_s: float = 15.0,
+        max_deliveries: int = 3,
+        window_jobs: int = 10_000,
     ) -> None:
         self._client = client
         self._keys = RunKeys(run_id)
-        self._terms: dict[Any, Any] = {"lease_s": repr(lease_s), "max_deliveries": str(max_deliveries)}
+        self._lease_ms = max(1, int(lease_s * 1000))
+        self._terms: dict[str, Any] = {"lease_s": repr(lease_s), "max_deliveries": str(max_deliveries)}
         self._max_deliveries = max_deliveries
+        self._window_jobs = window_jobs
         self._address = address(client)
-        self._submit = client.register_script(script_text("submit"))
+        self._scripts = {name: client.register_script(script_text(name)) for name in _SCRIPTS}
+        self._fence = 0
+        self._owner = ""
+
+    async def lead(self, *, owner: str) -> int:
+        """See `JobQueue.lead`."""
+        with own_errors(self._address):
+            reply = await self._scripts["lead"](keys=[self._keys.lease, self._keys.meta], args=[owner, self._lease_ms])
+        if not reply[0]:
+            raise LeaseHeldError(self._keys.run_id, holder=reply[1].decode(), remaining_s=reply[2] / 1000)
+        self._fence, self._owner = int(reply[0]), owner
+        return self._fence
+
+    async def keep_lead(self) -> None:
+        """See `JobQueue.keep_lead`."""
+        if not self._owner:
+            raise fenced_error(self._keys.run_id, fence=0, leads=0, holder="")
+        args: list[Any] = [self._fence, self._owner, self._lease_ms]
+        with self._fenced_errors():
+            await self._scripts["keep_lead"](keys=[self._keys.lease, self._keys.meta], args=args)
+
+    async def yield_lead(self) -> None:
+        """See `JobQueue.yield_lead`."""
+        owner, self._owner = self._owner, ""
+        if owner:
+            with own_errors(self._address):
+                await self._scripts["yield_lead"](keys=[self._keys.lease, self._keys.meta], args=[self._fence, owner])
+
+    @contextlib.contextmanager
+    def _fenced_errors(self) -> Iterator[None]:
+        """Translate what the scripts and the client library report."""
+        with own_errors(self._address):
+            try:
+                yield
+            except redis.ResponseError as error:
+                reply, _, rest = str(error).partition(" ")
+                if reply != _FENCED:
+                    raise
+                leads, _, holder = rest.partition(" ")
+                raise fenced_error(
+                    self._keys.run_id, fence=self._fence, leads=int(leads), holder=holder.strip()
+                ) from error
 
     async def open(self, *, task_digest: str, task_text: str) -> None:
         """See `JobQueue.open`. The lease and the number of deliveries travel with the run to its workers."""
-        with own_errors(self._address):
-            try:
-                await self._client.xgroup_create(self._keys.jobs, GROUP, id="0", mkstream=True)
-            except redis.ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
-            async with self._client.pipeline(transaction=True) as pipe:
-                pipe.set(task_key(task_digest), task_text.encode())
-                pipe.hset(self._keys.meta, mapping={"task_digest": task_digest, **self._terms})
-                pipe.sadd(OPEN_RUNS, self._keys.run_id)
-                await pipe.execute()
+        keys = self._keys
+        args: list[Any] = [GROUP, keys.run_id, task_text.encode(), self._fence, self._owner, self._lease_ms]
+        for name, value in {"task_digest": task_digest, **self._terms}.items():
+            args += (name, value)
+        with self._fenced_errors():
+            await self._scripts["open"](
+                keys=[keys.jobs, keys.meta, keys.lease, OPEN_RUNS, task_key(task_digest)], args=args
+            )
 
     async def submit(self, update: int, jobs: Sequence[JobMessage]) -> None:
         """See `JobQueue.submit`."""
-        if not jobs:
-            return
+        position, size = 0, _BATCH
+        while position < len(jobs):
+            batch = jobs[position : position + size]
+            admission = await self._put_up(update, batch)
+            position += admission.dealt
+            if admission.dealt == len(batch):
+                size = min(size * 2, _BATCH)
+            else:
+                # What is sent and does not fit travels for nothing, so the next batch is as large as the room.
+                size = await self._wait_for_room(update, [job.job_id for job in jobs[:position]], of=len(jobs))
+
+    async def _put_up(self, update: int, jobs: Sequence[JobMessage]) -> _Admission:
         keys = self._keys
-        args: list[Any] = [update]
+        args: list[Any] = [update, self._fence, self._window_jobs]
         for job in jobs:
             args += (job.job_id, job.payload)
-        with own_errors(self._address):
-            added = await self._submit(keys=[keys.jobs, keys.open, keys.done(update), keys.dead(update)], args=args)
-        if added < 0:
+        with self._fenced_errors():
+            reply = await self._scripts["submit"](
+                keys=[keys.jobs, keys.open, keys.done(update), keys.dead(update), keys.meta, keys.lease], args=args
+            )
+        if reply[0] < 0:
             raise RunLostError(self._gone())
+        admission = _Admission(dealt=reply[0], held=reply[1], dead=reply[2])
+        metrics.WINDOW_JOBS.set(admission.held)
+        return admission
+
+    async def _wait_for_room(self, update: int, up: Sequence[JobId], *, of: int) -> int:
+        """Return for how many jobs there is room, once there is; `up` are the jobs of this call that are up."""
+        began = time.monotonic()
+        pause_s, report_at = _LEAST_PAUSE_S, began + _REPORT_WAIT_S
+        try:
+            while True:
+                await asyncio.sleep(pause_s)
+                admission = await self._put_up(update, [])
+                if admission.dead:
+                    await self._raise_if_dead(update, up)
+                if (room := self._window_jobs - admission.held) > 0:
+                    break
+                pause_s = min(pause_s * 1.5, _MOST_PAUSE_S)
+                if time.monotonic() > report_at:
+                    report_at = math.inf
+                    log.warning(
+                        "run %s, update %d: waiting for room: %d of %d jobs are up and %d may wait or be in hand. "
+                        "Check that an evaluator runs.",
+                        *(self._keys.run_id, update, len(up), of, self._window_jobs),
+                    )
+        finally:
+            waited_s = time.monotonic() - began
+            metrics.ADMISSION_WAIT.inc(waited_s)
+        if report_at == math.inf:
+            log.warning("run %s, update %d: resumed after %.1f s", self._keys.run_id, update, waited_s)
+        return room
+
+    async def _raise_if_dead(self, update: int, job_ids: Sequence[JobId]) -> None:
+        with own_errors(self._address):
+            dead: Mapping[Any, Any] = await self._client.hgetall(self._keys.dead(update))
+        errors = {job_id: dead[job_id.encode()].decode() for job_id in job_ids if job_id.encode() in dead}
+        if errors:
+            raise DeadJobError(self._keys.run_id, errors, self._max_deliveries)
 
     async def collect(self, update: int, job_ids: Sequence[JobId], *, timeout_s: float) -> Mapping[JobId, bytes]:
         """See `JobQueue.collect`."""
@@ -143,8 +256,11 @@ class RedisJobQueue:
     async def forget(self, update: int) -> None:
         """See `JobQueue.forget`."""
         keys = self._keys
-        with own_errors(self._address):
-            await self._client.unlink(keys.done(update), keys.dead(update), keys.results(update))
+        await self._drop([keys.done(update), keys.dead(update), keys.results(update)])
+
+    async def _drop(self, keys: Sequence[str | bytes]) -> None:
+        with self._fenced_errors():
+            await self._scripts["drop"](keys=[self._keys.meta, self._keys.lease, *keys], args=[self._fence])
 
     async def known_scores(self, fingerprints: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """See `JobQueue.known_scores`."""
@@ -193,232 +309,17 @@ class RedisJobQueue:
         ]
 
     async def close(self) -> None:
-        """See `JobQueue.close`. Drops everything of the run but its scores and counters."""
-        kept = {self._keys.scores.encode(), self._keys.meta.encode()}
-        with own_errors(self._address):
-            await self._client.srem(OPEN_RUNS, self._keys.run_id)
-            keys = [key async for key in self._client.scan_iter(match=self._keys.prefix + "*", count=1000)]
-            if gone := [key for key in keys if key not in kept]:
-                await self._client.unlink(*gone)
-
-
-def worker_name() -> str:
-    """Return a name for this incarnation of this process: host, pid, nonce. No two workers ever share one."""
-    return f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
-
-
-@dataclass(frozen=True, slots=True)
-class _OpenRun:
-    keys: RunKeys
-    lease_s: float
-    max_deliveries: int
-
-
-class RedisJobSource:
-    """A worker's end over all open runs, which it finds by itself. The client stays the caller's to close."""
-
-    def __init__(self, client: redis.Redis, *, worker: str | None = None) -> None:
-        self.worker = worker or worker_name()
-        self._client = client
-        self._address = address(client)
-        names = ("commit", "fail", "release", "renew", "take_over", "leave")
-        self._scripts = {name: client.register_script(script_text(name)) for name in names}
-        self._runs: dict[str, _OpenRun] = {}
-        self._joined: set[str] = set()
-        self._refresh_at = 0.0
-        self._scan_at = 0.0
-        self._closed = threading.Event()
-
-    def take(self, *, count: int, block_s: float) -> Sequence[Delivery]:
-        """See `JobSource.take`. Expired leases are looked for every quarter of a lease, once a second at least."""
-        deadline = time.monotonic() + block_s
-        with own_errors(self._address):
-            while True:
-                self._refresh()
-                remaining = deadline - time.monotonic()
-                taken = self._take_over(count)
-                # A single run is waited on at once; several are asked in turn first, so that each gets its share.
-                if not taken and (len(self._runs) > 1 or remaining <= 0):
-                    taken = self._take_waiting(count)
-                if not taken and remaining > 0:
-                    taken = self._block(count, min(remaining, _REFRESH_S))
-                if taken or remaining <= 0:
-                    return taken
-
-    def _refresh(self) -> None:
-        """Learn which runs are open, and turn their order so that each is first in its turn."""
-        now = time.monotonic()
-        if now >= self._refresh_at or not self._runs:
-            self._refresh_at = now + _REFRESH_S
-            names: set[Any] = self._client.smembers(OPEN_RUNS)
-            run_ids = sorted(name.decode() for name in names)
-            self._runs = {run_id: self._runs.get(run_id) or self._terms(run_id) for run_id in run_ids}
-        elif len(self._runs) > 1:
-            first = next(iter(self._runs))
-            self._runs[first] = self._runs.pop(first)
-
-    def _terms(self, run_id: str) -> _OpenRun:
-        keys = RunKeys(run_id)
-        lease_s, max_deliveries = self._client.hmget(keys.meta, ["lease_s", "max_deliveries"])
-        return _OpenRun(keys, float(lease_s or 15.0), int(max_deliveries or 3))
-
-    def _take_over(self, count: int) -> list[Delivery]:
-        now = time.monotonic()
-        if now < self._scan_at or not self._runs:
-            return []
-        taken: list[Delivery] = []
-        for run in list(self._runs.values()):
-            if len(taken) < count:
-                taken += self._take_expired(run, count - len(taken))
-        if len(taken) < count:
-            self._scan_at = now + min(1.0, *(run.lease_s / 4 for run in self._runs.values()))
-        return taken
-
-    def _take_expired(self, run: _OpenRun, count: int) -> list[Delivery]:
-        keys = run.keys
-        try:
-            rows = self._scripts["take_over"](
-                keys=[keys.jobs, keys.open, keys.letters, keys.meta, keys.dead(""), keys.results("")],
-                args=[GROUP, self.worker, int(run.lease_s * 1000), run.max_deliveries, count],
+        """See `JobQueue.close`. Drops everything of the run but its scores, its counters and its fence."""
+        keys = self._keys
+        with self._fenced_errors():
+            await self._scripts["withdraw"](
+                keys=[keys.jobs, keys.open, keys.meta, keys.lease, OPEN_RUNS], args=[keys.run_id, self._fence]
             )
-        except redis.ResponseError as error:
-            self._withdraw(run, error)
-            return []
-        self._joined.add(keys.run_id)
-        return [
-            _delivery(run, entry, job, update, payload, deliveries) for entry, job, update, payload, deliveries in rows
-        ]
-
-    def _take_waiting(self, count: int) -> list[Delivery]:
-        taken: list[Delivery] = []
-        for run in list(self._runs.values()):
-            if len(taken) < count:
-                taken += self._read([run], count - len(taken), None)
-        return taken
-
-    def _block(self, count: int, timeout_s: float) -> list[Delivery]:
-        """Wait on all runs at once. COUNT is per stream, so what comes beyond `count` is given back."""
-        runs = list(self._runs.values())
-        if not runs:
-            self._closed.wait(min(timeout_s, _NO_RUN_PAUSE_S))
-            return []
-        taken = self._read(runs, max(1, count // len(runs)), max(1, int(timeout_s * 1000)))
-        self.release(taken[count:])
-        return taken[:count]
-
-    def _read(self, runs: Sequence[_OpenRun], count: int, block_ms: int | None) -> list[Delivery]:
-        streams: dict[Any, Any] = {run.keys.jobs: ">" for run in runs}
-        try:
-            reply = self._client.xreadgroup(GROUP, self.worker, streams, count=count, block=block_ms)
-        except redis.ResponseError as error:
-            for run in runs:
-                self._withdraw(run, error)
-            return []
-        self._joined.update(run.keys.run_id for run in runs)
-        by_stream = {run.keys.jobs.encode(): run for run in runs}
-        return [
-            _read_delivery(by_stream[stream], entry, fields)
-            for stream, entries in _by_stream(reply)
-            for entry, fields in entries
-        ]
-
-    def _withdraw(self, run: _OpenRun, error: redis.ResponseError) -> None:
-        """A run that was closed under our hands leaves an error, once; any other error is not ours to swallow."""
-        if not any(word in str(error) for word in ("NOGROUP", "UNBLOCKED", "no such key")):
-            raise error
-        self._runs.pop(run.keys.run_id, None)
-
-    def renew(self, deliveries: Sequence[Delivery]) -> None:
-        """See `JobSource.renew`. A lease that another worker has taken over stays with it."""
-        for run_id, group in _by_run(deliveries).items():
-            entries = [_split(delivery)[1] for delivery in group]
-            with own_errors(self._address):
-                self._scripts["renew"](keys=[RunKeys(run_id).jobs], args=[GROUP, self.worker, *entries])
-
-    def commit(self, commit: Commit) -> bool:
-        """See `JobSource.commit`.
-
-        When the connection broke after the server had committed, the repeat reports False: the result is stored once
-        all the same.
-        """
-        delivery = commit.delivery
-        keys = RunKeys(delivery.run_id)
-        update, entry = _split(delivery)
-        args: list[Any] = [GROUP, entry, delivery.job_id, commit.payload]
-        for fingerprint, score in commit.scores.items():
-            args += (fingerprint, score)
+        kept = {key.encode() for key in (keys.scores, keys.meta, keys.lease)}
         with own_errors(self._address):
-            first = self._scripts["commit"](
-                keys=[keys.jobs, keys.open, keys.done(update), keys.results(update), keys.scores, keys.meta], args=args
-            )
-        return bool(first)
-
-    def fail(self, delivery: Delivery, error: str) -> None:
-        """See `JobSource.fail`."""
-        keys = RunKeys(delivery.run_id)
-        update, entry = _split(delivery)
-        with own_errors(self._address):
-            run = self._runs.get(delivery.run_id) or self._terms(delivery.run_id)
-            self._scripts["fail"](
-                keys=[keys.jobs, keys.open, keys.dead(update), keys.results(update), keys.letters, keys.meta],
-                args=[GROUP, self.worker, entry, delivery.deliveries, run.max_deliveries, error],
-            )
-
-    def task(self, digest: str) -> str:
-        """See `JobSource.task`."""
-        with own_errors(self._address):
-            text: Any = self._client.get(task_key(digest))
-        if text is None:
-            raise TransientError(
-                f"no task {digest} at Redis {self._address}: its run's coordinator stores it when it opens the run"
-            )
-        return str(text.decode())
-
-    def release(self, deliveries: Sequence[Delivery]) -> None:
-        """See `JobSource.release`."""
-        for run_id, group in _by_run(deliveries).items():
-            keys = RunKeys(run_id)
-            args: list[Any] = [GROUP, self.worker]
-            for delivery in group:
-                args += (_split(delivery)[1], delivery.deliveries - 1)
-            with own_errors(self._address):
-                self._scripts["release"](keys=[keys.jobs, keys.open], args=args)
-
-    def close(self) -> None:
-        """See `JobSource.close`. With jobs in hand the name stays in the group until their leases have run out."""
-        self._closed.set()
-        with own_errors(self._address):
-            for run_id in sorted(self._joined):
-                self._scripts["leave"](keys=[RunKeys(run_id).jobs], args=[GROUP, self.worker])
-
-
-def _delivery(run: _OpenRun, entry: bytes, job: bytes, update: bytes, payload: bytes, deliveries: int) -> Delivery:
-    return Delivery(
-        run_id=run.keys.run_id,
-        job_id=JobId(job.decode()),
-        payload=payload,
-        entry_id=f"{update.decode()}/{entry.decode()}",
-        deliveries=deliveries,
-        lease_s=run.lease_s,
-    )
-
-
-def _read_delivery(run: _OpenRun, entry: bytes, fields: Mapping[bytes, bytes]) -> Delivery:
-    return _delivery(run, entry, fields[b"job"], fields[b"update"], fields[b"payload"], int(fields[b"deliveries"]) + 1)
-
-
-def _by_stream(reply: Any) -> Iterable[tuple[bytes, Any]]:
-    return [] if not reply else [(stream, entries) for stream, entries in reply]
-
-
-def _split(delivery: Delivery) -> tuple[str, str]:
-    """Return update and stream entry of a delivery's handle."""
-    update, _, entry = delivery.entry_id.partition("/")
-    return update, entry
-
-
-def _by_run(deliveries: Sequence[Delivery]) -> Mapping[str, list[Delivery]]:
-    groups: dict[str, list[Delivery]] = {}
-    for delivery in deliveries:
-        groups.setdefault(delivery.run_id, []).append(delivery)
-    return groups
+            found = [key async for key in self._client.scan_iter(match=keys.prefix + "*", count=1000)]
+        gone = [key for key in found if key not in kept]
+        for start in range(0, len(gone), _BATCH):
+            await self._drop(gone[start : start + _BATCH])
+        # Last, so that no other coordinator begins while this one still drops.
+        await self.yield_lead()
