@@ -1,6 +1,9 @@
 """The manifest of a checkpoint: what it holds, with sizes and digests, and what wrote it.
 
-The manifest carries a digest of itself, so that a flipped byte anywhere in a checkpoint is seen.
+The manifest carries a digest of itself, so that a flipped byte anywhere in a checkpoint is seen. That digest is made
+the same way in every format, which tells a manifest of a newer format from a damaged one.
+
+Formats: 1, the first; 2 adds `fence` and `mean_reward`.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LIBRARIES = ("altlas", "torch", "numpy", "safetensors", "lark", "grpcio", "protobuf", "redis")
 _GIT_TIMEOUT_S = 5.0
 _SELF = "manifest_sha256"
@@ -26,7 +29,7 @@ class DamagedError(Exception):
 
 
 class FormatError(Exception):
-    """A checkpoint was written in another format; caught within this package."""
+    """A checkpoint is whole, but in a format that is not known here; caught within this package."""
 
 
 def sha256(content: bytes) -> str:
@@ -34,11 +37,15 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def build_manifest(update: int, files: Mapping[str, bytes], extra: Mapping[str, Any]) -> dict[str, Any]:
+def build_manifest(
+    update: int, files: Mapping[str, bytes], extra: Mapping[str, Any], *, fence: int, mean_reward: float | None
+) -> dict[str, Any]:
     """Return the manifest of these files, without its own digest."""
     return {
         "format_version": FORMAT_VERSION,
+        "fence": fence,
         "update": update,
+        "mean_reward": mean_reward,
         "files": {
             name: {"sha256": sha256(content), "size_bytes": len(content)} for name, content in sorted(files.items())
         },
@@ -55,24 +62,46 @@ def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
 
 
 def decode_manifest(text: bytes) -> dict[str, Any]:
-    """Return the manifest without its own digest.
+    """Return the manifest as one of the present format, without its own digest.
 
     Raises:
         DamagedError: not ours or not whole.
-        FormatError: written in another format.
+        FormatError: whole, and written in a format that is not known here.
     """
     try:
         whole = json.loads(text)
     except ValueError as error:
         raise DamagedError(f"manifest.json is not JSON: {error}") from error
-    if not isinstance(whole, dict) or not isinstance(whole.get("format_version"), int):
+    if not isinstance(whole, dict) or type(whole.get("format_version")) is not int:
         raise DamagedError("manifest.json is not the manifest of a checkpoint")
-    if whole["format_version"] != FORMAT_VERSION:
-        raise FormatError(f"format {whole['format_version']}, while this version of AltLAS reads {FORMAT_VERSION}")
-    digest = whole.pop(_SELF, None)
-    if digest != sha256(_canonical(whole)):
-        raise DamagedError("manifest.json does not match its own digest")
-    return whole
+    digest, found = whole.pop(_SELF, None), whole["format_version"]
+    is_known = 1 <= found <= FORMAT_VERSION
+    told = f"format {found}, while this version of AltLAS reads 1 to {FORMAT_VERSION}"
+    if digest is None or digest != _digest(whole):
+        raise DamagedError(
+            "manifest.json does not match its own digest" + ("" if is_known else f" and tells of {told}")
+        )
+    if not is_known:
+        raise FormatError(told)
+    # The digest is of the content; a flipped byte may also be one of the blanks between.
+    if encode_manifest(whole) != text:
+        raise DamagedError("manifest.json is not as it was written")
+    return _migrated(whole)
+
+
+def _migrated(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest of an older format as one of the present format."""
+    if manifest["format_version"] == 1:
+        manifest = {**manifest, "format_version": 2, "fence": 0, "mean_reward": None}
+    return manifest
+
+
+def _digest(manifest: Mapping[str, Any]) -> str | None:
+    """Return the digest of a manifest without its own; None of numbers that no manifest of ours can hold."""
+    try:
+        return sha256(_canonical(manifest))
+    except ValueError:  # a byte that makes 12345 of it 1e345: read as infinite
+        return None
 
 
 def _canonical(manifest: Mapping[str, Any]) -> bytes:

@@ -1,12 +1,15 @@
 """What a run leaves in its directory, besides checkpoints: training.log, metrics.jsonl, attempts.sqlite and the best
 program. Junk is counted, not stored: an attempt is kept when it is the best so far, is new and solves the task, or is
 sampled.
+
+They tell of one line of updates: what a run has done since a checkpoint goes when it goes back there.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sqlite3
 import time
@@ -18,9 +21,13 @@ from typing import Any, Literal
 from altlas.core.score import Score
 from altlas.obs.logs import make_handler
 
+_RUN_LOGGER = "altlas_coordinator"
+# Below the logger whose lines training.log holds.
+LOGGER = logging.getLogger(f"{_RUN_LOGGER}.run_files")
 _EXTENSIONS = {"python": "py", "javascript": "js", "brainf": "bf"}
 # A commit waits for the disk, longer than a small batch takes. What a kill loses of it are sampled attempts alone.
 _COMMIT_EVERY_S = 1.0
+_CHUNK_BYTES = 65536
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS attempts (
     program INTEGER PRIMARY KEY,  -- position in the run, counted from 0
@@ -70,8 +77,10 @@ class RunFiles:
             for task, label in zip(tasks, file_labels(tasks), strict=True)
         }
         self._log = make_handler(run_dir / "training.log", role="coordinator", log_format=log_format)
-        logging.getLogger("altlas_coordinator").addHandler(self._log)
-        self._metrics = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
+        logging.getLogger(_RUN_LOGGER).addHandler(self._log)
+        self._metrics_path = run_dir / "metrics.jsonl"
+        _drop_torn_line(self._metrics_path)
+        self._metrics = self._metrics_path.open("a", encoding="utf-8")
         self._attempts = sqlite3.connect(run_dir / "attempts.sqlite")
         self._attempts.execute(_SCHEMA)
         _name_tasks(self._attempts, tasks[0])
@@ -116,8 +125,31 @@ class RunFiles:
         """Replace the file of a task's best program; a reader sees the old one or the new one, never a part."""
         best = self._best[task]
         partial = best.with_suffix(".tmp")
-        partial.write_text(source + "\n" if not source.endswith("\n") else source, encoding="utf-8")
+        partial.write_text(_whole_lines(source), encoding="utf-8")
         partial.replace(best)
+
+    def rewind(self, updates: int, programs: int) -> None:
+        """Go back to the checkpoint of so many updates and programs: what was recorded after it is taken away.
+
+        The best program of a task becomes the best one left; where none is left, the file stays: it was found.
+        """
+        self._metrics.close()
+        removed = _keep_updates(self._metrics_path, updates)
+        self._metrics = self._metrics_path.open("a", encoding="utf-8")
+        attempts = self._attempts.execute("DELETE FROM attempts WHERE program >= ?", [programs]).rowcount
+        self.flush()
+        for task, best in self._best.items():
+            source = _best_source(self._attempts, task)
+            if source is not None and not (best.is_file() and best.read_bytes() == _whole_lines(source).encode()):
+                self.write_best(source, task=task)
+        if removed or attempts:
+            LOGGER.warning(
+                "back at update %d, program %d: took %d lines from metrics.jsonl and %d attempts away",
+                updates,
+                programs,
+                removed,
+                attempts,
+            )
 
     def flush(self) -> None:
         """Bring every attempt to the disk, for whoever reads the files while they are open."""
@@ -126,7 +158,7 @@ class RunFiles:
 
     def close(self) -> None:
         """Close every file, whole."""
-        logging.getLogger("altlas_coordinator").removeHandler(self._log)
+        logging.getLogger(_RUN_LOGGER).removeHandler(self._log)
         self._log.close()
         self.flush()
         self._metrics.close()
@@ -152,3 +184,63 @@ def _name_tasks(attempts: sqlite3.Connection, task: str) -> None:
         attempts.execute("ALTER TABLE attempts ADD COLUMN task TEXT NOT NULL DEFAULT ''")
         attempts.execute("UPDATE attempts SET task = ?", [task])
         attempts.commit()
+
+
+def _whole_lines(source: str) -> str:
+    return source if source.endswith("\n") else source + "\n"
+
+
+def _best_source(attempts: sqlite3.Connection, task: str) -> str | None:
+    """Return a task's best attempt: verified before not, then the highest reward, then the first."""
+    query = "SELECT source FROM attempts WHERE task = ? ORDER BY verified DESC, reward DESC, program LIMIT 1"
+    found = attempts.execute(query, [task]).fetchone()
+    return None if found is None else str(found[0])
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line that a kill left without its end: what is appended next would be glued to it."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        size = whole = file.seek(0, os.SEEK_END)
+        while whole:
+            start = max(whole - _CHUNK_BYTES, 0)
+            file.seek(start)
+            whole = start + file.read(whole - start).rfind(b"\n") + 1
+            if whole > start:
+                break
+        if whole < size:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+            LOGGER.warning("%s: dropped a torn last line of %d bytes", path, size - whole)
+
+
+def _keep_updates(path: Path, updates: int) -> int:
+    """Rewrite a file of figures without those of later updates and unreadable lines; return how many went."""
+    partial = path.with_suffix(".jsonl.tmp")
+    removed = 0
+    with path.open("rb") as lines, partial.open("wb") as rest:
+        for line in lines:
+            if _is_up_to(line, updates):
+                rest.write(line)
+            else:
+                removed += 1
+        rest.flush()
+        os.fsync(rest.fileno())
+    if not removed:
+        partial.unlink()
+        return 0
+    partial.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return removed
+
+
+def _is_up_to(line: bytes, updates: int) -> bool:
+    try:
+        return int(json.loads(line)["update"]) <= updates
+    except (ValueError, KeyError, TypeError):
+        return False
