@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from altlas.config.sections import RewardSection
 from altlas.core.grading import Grading, make_grading
+from altlas.core.program import fingerprints
 from altlas.core.score import Score
 from altlas.rpc.batches import scores_from_proto, sources_to_proto
 from altlas.rpc.common.v1 import common_pb2
@@ -173,10 +174,9 @@ def make_shards(grading: Grading, shards: int, programs: int) -> list[JobMessage
         ]
         job = evaluator_pb2.Job(
             job_id=f"u0.s{shard}",
-            run_id="kill",
             task_digest=grading.digest,
             sources=sources_to_proto(sources),
-            fingerprints=b"".join(b"%016d" % (shard * programs + number) for number in range(programs)),
+            fingerprints=b"".join(fingerprints(grading.digest, "python", sources)),
         )
         messages.append(JobMessage(JobId(job.job_id), job.SerializeToString()))
     return messages

@@ -15,7 +15,7 @@ from evaluator_process import wait_until
 
 from altlas.config.sections import RewardSection, SandboxSection
 from altlas.core.grading import Grading, make_grading
-from altlas.core.program import Limits, Program
+from altlas.core.program import Limits, Program, fingerprints
 from altlas.rpc.batches import scores_from_proto, sources_to_proto
 from altlas.rpc.evaluator.v1 import evaluator_pb2
 from altlas.transport.memory import MemoryJobQueue, MemoryTransport
@@ -44,7 +44,7 @@ def job(grading: Grading, number: int, sources: Sequence[bytes]) -> JobMessage:
         job_id=f"u0.s{number}",
         task_digest=grading.digest,
         sources=sources_to_proto(sources),
-        fingerprints=b"".join(b"%8d.%7d" % (number, index) for index in range(len(sources))),
+        fingerprints=b"".join(fingerprints(grading.digest, "python", sources)),
     )
     return JobMessage(JobId(message.job_id), message.SerializeToString())
 

@@ -15,7 +15,7 @@ def serve(config: Config, *, listen: str, redis_url: str, metrics_port: int | No
 
     Raises:
         SandboxError: no sandbox works here and allow_unsafe is not set.
-        ConfigError: an address is taken.
+        ConfigError: an address is taken, or a file of the security section is wrong.
         TransientError: Redis cannot be reached at the start.
     """
     executor = Executor(config.sandbox)

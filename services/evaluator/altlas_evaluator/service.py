@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import redis
+
 from altlas.config.sections import Config
 from altlas.obs.process import serve_metrics
 from altlas.rpc.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
+from altlas.rpc.security import load_security
 from altlas.rpc.server import RoleServer
 from altlas.transport.redis_client import connect_blocking
 from altlas.transport.redis_streams import RedisJobSource
@@ -26,13 +29,15 @@ async def serve_with(
     """Serve gRPC and, where there is a redis_url, work on its jobs, until SIGTERM.
 
     Raises:
-        ConfigError: an address is taken.
+        ConfigError: an address is taken, or a file of the security section is wrong.
+        AccessError: Redis does not let this user do what an evaluator does.
         TransientError: Redis cannot be reached at the start.
     """
     server = RoleServer(
         "evaluator",
         listen=listen,
         service_names=[evaluator_pb2.DESCRIPTOR.services_by_name["EvaluatorService"].full_name],
+        security=load_security(config.security),
     )
     servicer = EvaluatorServicer(executor, reward=config.reward, queue_programs=config.sandbox.queue_programs)
     evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server(servicer, server.grpc)
@@ -46,7 +51,10 @@ async def serve_with(
 
     canary.on_change = tell_health
     try:
-        await (_serve_and_work(server, canary, executor, redis_url) if redis_url else _serve(server, canary))
+        if redis_url:
+            await _serve_and_work(server, canary, executor, connect_blocking(redis_url, config.security))
+        else:
+            await _serve(server, canary)
     finally:
         await asyncio.to_thread(canary.stop)
         servicer.close()
@@ -58,8 +66,7 @@ async def _serve(server: RoleServer, canary: Canary) -> None:
     await server.run()
 
 
-async def _serve_and_work(server: RoleServer, canary: Canary, executor: Executor, redis_url: str) -> None:
-    client = connect_blocking(redis_url)
+async def _serve_and_work(server: RoleServer, canary: Canary, executor: Executor, client: redis.Redis) -> None:
     source = RedisJobSource(client)
     worker = Worker(source, executor, name=source.worker)
     await server.start()

@@ -12,15 +12,14 @@ import threading
 import time
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
-from google.protobuf.message import DecodeError
-
 from altlas.core.grading import Grading, parse_grading
 from altlas.core.program import FINGERPRINT_BYTES, is_sandboxed
 from altlas.core.score_batch import ScoreBatch
 from altlas.errors import ConfigError, ProtocolError, SandboxError, TaskError, TransientError
-from altlas.rpc.batches import scores_to_proto, sources_from_proto
+from altlas.rpc.batches import scores_to_proto
 from altlas.rpc.convert import score_to_proto
 from altlas.rpc.evaluator.v1 import evaluator_pb2
+from altlas.rpc.payloads import check_fingerprints, read_job
 from altlas.transport.ports import Commit, Delivery, JobSource
 from altlas_evaluator import metrics
 from altlas_evaluator.engine import Batch, Executor
@@ -128,15 +127,12 @@ class Worker:
     def _work_in_hand(self, delivery: Delivery, batch: Batch) -> None:
         started = time.monotonic()
         try:
-            job = evaluator_pb2.Job.FromString(delivery.payload)
-            sources = sources_from_proto(job.sources)
-            if len(job.fingerprints) != FINGERPRINT_BYTES * len(sources):
-                raise ProtocolError(
-                    f"job {delivery.job_id}: {len(job.fingerprints)} bytes of fingerprints for {len(sources)} programs"
-                )
+            job, sources = read_job(delivery.payload, job_id=delivery.job_id, run_id=delivery.run_id)
             grading = self._grading(job.task_digest)
+            if is_sandboxed(grading.task.language):
+                check_fingerprints(job, sources, language=grading.task.language)
             scores = TaskScorer(batch, grading.reward).score_batch(grading.task, sources)
-        except (SandboxError, ProtocolError, TaskError, ConfigError, DecodeError) as error:
+        except (SandboxError, ProtocolError, TaskError, ConfigError) as error:
             LOGGER.error("job %s given back: %s: %s", delivery.job_id, type(error).__name__, error)
             metrics.JOBS.labels("failed").inc()
             self._source.fail(delivery, f"{self._name}: {type(error).__name__}: {error}")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from altlas.core.program import ProgramStatus
 from altlas.core.score_batch import BEHAVIOUR_BYTES, STATUSES, ScoreBatch
 from altlas.errors import ProtocolError
 from altlas.rpc.common.v1 import common_pb2
@@ -18,6 +19,7 @@ from altlas.rpc.convert import STATUS_TO_PROTO
 
 _SOLVED, _VERIFIED = 1, 2
 _UNKNOWN = 255
+_SANDBOX_ERROR = STATUSES.index(ProgramStatus.SANDBOX_ERROR)
 _NUMBERS = np.array([common_pb2.ProgramStatus.Value(STATUS_TO_PROTO[status]) for status in STATUSES], dtype=np.uint8)
 _POSITIONS = np.full(256, _UNKNOWN, dtype=np.uint8)
 _POSITIONS[_NUMBERS] = np.arange(len(STATUSES), dtype=np.uint8)
@@ -104,6 +106,32 @@ def scores_from_proto(message: common_pb2.ScoreBatch) -> ScoreBatch:
     )
     _check(scores, flags)
     return scores
+
+
+def check_scores(batch: ScoreBatch, *, programs: int, cases: int, is_sandboxed: bool) -> None:
+    """Check a worker's scores against what was asked of it; that each is possible by itself is known by now.
+
+    Args:
+        batch: what `scores_from_proto` returned.
+        programs: how many were to be scored.
+        cases: reward cases of the task.
+        is_sandboxed: whether the language's rewards are in [0, 1]; those of others are finite and no more.
+
+    Raises:
+        ProtocolError: another number of programs or cases, a reward, component or reward of a case out of range, a
+            program that is solved without having passed every case, or one that the sandbox failed.
+    """
+    if (len(batch), batch.cases) != (programs, cases):
+        raise ProtocolError(
+            f"{len(batch)} scores over {batch.cases} cases for {programs} programs on a task of {cases} cases"
+        )
+    _refuse(batch.statuses == _SANDBOX_ERROR, "is of a program that the sandbox failed: that is no score")
+    _refuse(batch.solved & (batch.cases_passed < cases), f"is solved without having passed all {cases} cases")
+    _refuse(batch.cases_passed < 0, "has passed fewer than no cases")
+    if is_sandboxed:
+        _refuse((batch.rewards < 0) | (batch.rewards > 1), "has a reward that is not in [0, 1]")
+        _refuse((batch.case_rewards < 0) | (batch.case_rewards > 1), "has a reward of a case that is not in [0, 1]")
+        _refuse((batch.components < 0) | (batch.components > 1), "has a component that is not in [0, 1]")
 
 
 def _check(scores: ScoreBatch, flags: npt.NDArray[np.uint8]) -> None:

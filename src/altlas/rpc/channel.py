@@ -11,8 +11,10 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from altlas.errors import TransientError
+from altlas.errors import AccessError, TransientError
 from altlas.rpc.errors import from_rpc_error
+from altlas.rpc.interceptors import token_interceptors
+from altlas.rpc.security import Security, is_unix
 
 MESSAGE_LIMIT_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 20
@@ -29,9 +31,18 @@ _OPTIONS = (
 T = TypeVar("T")
 
 
-def connect(address: str) -> grpc.aio.Channel:
-    """Return a channel to HOST:PORT or unix:PATH. Connects when first used."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+def connect(address: str, security: Security | None = None, *, token: str = "") -> grpc.aio.Channel:
+    """Return a channel to HOST:PORT or unix:PATH. Connects when first used.
+
+    With certificates in `security` the server has to prove that it is HOST, and is shown ours; a unix socket stays
+    plaintext. Calls show `token`, which is the coordinator's and nobody else's business.
+    """
+    interceptors = token_interceptors(token) if token else None
+    certificates = security.certificates if security else None
+    if certificates is None or is_unix(address):
+        return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=interceptors)
+    credentials = grpc.ssl_channel_credentials(certificates.authorities, certificates.key, certificates.certificate)
+    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS, interceptors=interceptors)
 
 
 async def call(awaitable: Awaitable[T], *, peer: str) -> T:
@@ -56,15 +67,21 @@ async def stream(responses: AsyncIterator[T], *, peer: str) -> AsyncIterator[T]:
 
 
 async def wait_until_serving(
-    address: str, *, role: str, timeout_s: float, check: Callable[[], None] = lambda: None
+    address: str,
+    security: Security | None = None,
+    *,
+    role: str,
+    timeout_s: float,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Wait until a role's health service says SERVING; `check` runs between tries and may raise.
 
     Raises:
+        AccessError: what answers there cannot prove who it is.
         TransientError: not serving within timeout_s.
     """
     deadline = time.monotonic() + timeout_s
-    async with connect(address) as channel:
+    async with connect(address, security) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)  # the stubs know no methods of it
         while True:
             check()
@@ -72,8 +89,11 @@ async def wait_until_serving(
                 reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
                 if reply.status == health_pb2.HealthCheckResponse.SERVING:
                     return
-            except grpc.aio.AioRpcError:
-                pass  # not up yet: the deadline below decides
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc_error(error, peer=f"{role} at {address}")
+                if isinstance(failure, AccessError):
+                    raise failure from error
+                # Else it is not up yet: the deadline below decides.
             if time.monotonic() > deadline:
                 raise TransientError(f"{role} at {address} did not come up within {timeout_s:.0f} s")
             await asyncio.sleep(0.05)

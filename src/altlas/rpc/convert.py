@@ -45,10 +45,11 @@ def score_from_proto(message: common_pb2.Score) -> Score:
     """Return a score from a message.
 
     Raises:
-        ProtocolError: a reward is not finite or the counts contradict each other.
+        ProtocolError: a reward or a component is not finite or the counts contradict each other.
     """
-    if not all(map(math.isfinite, (message.reward, *message.case_rewards))):
-        raise ProtocolError(f"reward {message.reward}, or that of a case, is not finite")
+    numbers = (message.reward, *message.case_rewards, *message.components.values())
+    if not all(map(math.isfinite, numbers)):
+        raise ProtocolError(f"reward {message.reward}, that of a case, or a component is not finite")
     if message.cases_passed > message.cases or (message.verified and not message.solved):
         raise ProtocolError(f"score contradicts itself: {message.cases_passed} of {message.cases} cases passed")
     return Score(

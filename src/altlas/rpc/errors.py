@@ -23,7 +23,11 @@ _CODES: tuple[tuple[type[AltlasError], grpc.StatusCode], ...] = (
     (errors.ConfigError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.TaskError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.VocabularyError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.UnknownRunError, grpc.StatusCode.NOT_FOUND),
     (errors.ProtocolError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.AccessError, grpc.StatusCode.PERMISSION_DENIED),
+    (errors.FencedError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.StaleRunError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.CheckpointError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.LearningError, grpc.StatusCode.ABORTED),
     (errors.OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
@@ -32,6 +36,9 @@ _CODES: tuple[tuple[type[AltlasError], grpc.StatusCode], ...] = (
 )
 # grpc.aio's own words when a message could not be sent because the server had ended the call: its status is lost then.
 _CUT_SHORT = (grpc.StatusCode.INTERNAL, "Internal error from Core")
+_ACCESS_CODES = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+# In grpc's text of a handshake that failed on our side; a server that refuses us only closes the connection.
+_NOT_BELIEVED = ("CERTIFICATE_VERIFY_FAILED", "is not in peer certificate", "Hostname Verification Check failed")
 _TRANSIENT_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
 
@@ -63,6 +70,13 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> AltlasError:
     if isinstance(kind, type) and issubclass(kind, AltlasError):
         return kind(error.details() or "")
     text = f"{peer}: {error.code().name}: {error.details()}"
+    if any(words in text for words in _NOT_BELIEVED):
+        return errors.AccessError(
+            f"{text}. Its certificate must name the host that is called, be of an authority in security.tls_ca, and "
+            "not have run out."
+        )
+    if error.code() in _ACCESS_CODES:
+        return errors.AccessError(text)
     is_transient = error.code() in _TRANSIENT_CODES or (error.code(), error.details()) == _CUT_SHORT
     return TransientError(text) if is_transient else AltlasError(text)
 

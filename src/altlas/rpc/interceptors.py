@@ -1,13 +1,15 @@
-"""What every call passes through: a deadline check, decoding, metrics, and the translation of errors into statuses.
+"""What every call passes through: who calls, a deadline check, decoding, metrics, and errors turned into statuses.
 
-Invariants: whatever comes is answered with a status of its own; a call that ends early, also while a slow reader holds
-up its answers, has left its handler when it is counted.
+Invariants: whatever comes is answered with a status of its own; nothing of a request is decoded before its caller is
+known; a call that ends early, also while a slow reader holds up its answers, has left its handler when it is counted.
+A client's interceptors, which show a token, are here too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,24 +20,31 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from prometheus_client import Counter, Histogram
 
-from altlas.errors import AltlasError, OverloadedError, ProtocolError
+from altlas.errors import AccessError, AltlasError, OverloadedError, ProtocolError
 from altlas.rpc.errors import message, status_code, trailing_metadata
+from altlas.rpc.security import UNNAMED, is_open_to_all, may_call, role_of, shows_token, token_metadata
 
 LOGGER = logging.getLogger(__name__)
 
 CALLS = Counter("altlas_rpc_calls_total", "Calls served, by method and status code.", ["method", "code"])
 SECONDS = Histogram("altlas_rpc_seconds", "Seconds from a call's arrival to its last byte, by method.", ["method"])
 
-# The health and reflection services are called by tools that set no deadline (grpc_cli, kubelet, Watch).
-_EXEMPT = ("/grpc.health.v1.", "/grpc.reflection.")
 _CODES: dict[Any, grpc.StatusCode] = {None: grpc.StatusCode.OK} | {code.value[0]: code for code in grpc.StatusCode}
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Guard: TypeAlias = Callable[[Context], contextlib.AbstractAsyncContextManager[None]]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Rejects calls without a deadline, counts and times calls, turns AltlasError into a status."""
+    """Rejects calls of those who may not and calls without a deadline, counts and times, turns errors into statuses.
+
+    With `has_certificates` the role in the caller's certificate decides; with a `token` the caller has to show it.
+    """
+
+    def __init__(self, *, has_certificates: bool = False, token: str = "") -> None:
+        self._has_certificates = has_certificates
+        self._token = token
 
     async def intercept_service(
         self,
@@ -47,28 +56,44 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None:
             return grpc.stream_stream_rpc_method_handler(_refuse_unknown(method))
-        if method.startswith(_EXEMPT):
+        # Health and reflection are called by tools that set no deadline (grpc_cli, kubelet, Watch).
+        if is_open_to_all(method):
             return handler
+        guard = functools.partial(_guard, method=method, admit=self._admit)
         # Requests come as bytes, since what gRPC cannot decode it reports as a fault of the server.
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _guard_unary(handler.unary_unary, method, _decoder(handler, method)),
+                _guard_unary(handler.unary_unary, guard, _decoder(handler, method)),
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _guard_stream(handler.unary_stream, method, _decoder(handler, method)),
+                _guard_stream(handler.unary_stream, guard, _decoder(handler, method)),
                 response_serializer=handler.response_serializer,
             )
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(
-                _guard_unary(handler.stream_unary, method, _decoder(handler, method)),
+                _guard_unary(handler.stream_unary, guard, _decoder(handler, method)),
                 response_serializer=handler.response_serializer,
             )
         return grpc.stream_stream_rpc_method_handler(
-            _guard_stream(handler.stream_stream, method, _decoder(handler, method)),
+            _guard_stream(handler.stream_stream, guard, _decoder(handler, method)),
             response_serializer=handler.response_serializer,
         )
+
+    async def _admit(self, context: Context, method: str) -> None:
+        """Turn away who may not call: by the certificate's role first, which needs no secret, then by the token.
+
+        Raises:
+            AccessError: the role in the certificate may not call this.
+        """
+        if self._has_certificates and not may_call(role := role_of(context.auth_context()), method):
+            named = "names no role" if role == UNNAMED else f"is that of role {role}"
+            raise AccessError(f"{method}: the caller's certificate {named}, which may not call this")
+        if self._token and not shows_token(context.invocation_metadata(), self._token):
+            error = AccessError(f"{method}: no token, or a wrong one: the caller's security.token_file must hold mine")
+            LOGGER.info("call refused: %s from %s", error, context.peer())
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error), trailing_metadata=trailing_metadata(error))
 
 
 def _refuse_unknown(method: str) -> Any:
@@ -96,18 +121,18 @@ def _decoder(handler: Handler, method: str) -> Callable[[Any], Any]:
     return decode_all if handler.request_streaming else decode
 
 
-def _guard_unary(behaviour: Any, method: str, decode: Callable[[Any], Any]) -> Any:
+def _guard_unary(behaviour: Any, guard: Guard, decode: Callable[[Any], Any]) -> Any:
     async def guarded(request: Any, context: Context) -> Any:
-        async with _guard(context, method):
+        async with guard(context):
             return await behaviour(decode(request), context)
 
     return guarded
 
 
-def _guard_stream(behaviour: Any, method: str, decode: Callable[[Any], Any]) -> Any:
+def _guard_stream(behaviour: Any, guard: Guard, decode: Callable[[Any], Any]) -> Any:
     # A coroutine and not a generator, so that a call cancelled while it writes is cancelled here.
     async def guarded(request: Any, context: Context) -> None:
-        async with _guard(context, method), contextlib.aclosing(behaviour(decode(request), context)) as responses:
+        async with guard(context), contextlib.aclosing(behaviour(decode(request), context)) as responses:
             async for response in responses:
                 await context.write(response)
 
@@ -115,12 +140,15 @@ def _guard_stream(behaviour: Any, method: str, decode: Callable[[Any], Any]) -> 
 
 
 @contextlib.asynccontextmanager
-async def _guard(context: Context, method: str) -> AsyncIterator[None]:
+async def _guard(
+    context: Context, *, method: str, admit: Callable[[Context, str], Awaitable[None]]
+) -> AsyncIterator[None]:
     started = time.monotonic()
     code = grpc.StatusCode.OK
     try:
-        await _require_deadline(context, method)
         try:
+            await admit(context, method)
+            await _require_deadline(context, method)
             yield
         except AltlasError as error:
             await _abort(context, error)
@@ -158,3 +186,30 @@ async def _abort(context: Context, error: AltlasError) -> None:
 def _code(context: Context) -> grpc.StatusCode:
     code: Any = context.code()  # a number here, whatever the types say
     return code if isinstance(code, grpc.StatusCode) else _CODES.get(code, grpc.StatusCode.UNKNOWN)
+
+
+def token_interceptors(token: str) -> list[grpc.aio.ClientInterceptor]:
+    """Return what makes a channel show a token with each call, but for those that send a stream: nobody asks there."""
+    return [_UnaryToken(token), _StreamToken(token)]
+
+
+class _UnaryToken(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """See grpc.aio.UnaryUnaryClientInterceptor."""
+        return await continuation(_with_token(client_call_details, self._token), request)
+
+
+class _StreamToken(grpc.aio.UnaryStreamClientInterceptor):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """See grpc.aio.UnaryStreamClientInterceptor."""
+        return await continuation(_with_token(client_call_details, self._token), request)
+
+
+def _with_token(details: Any, token: str) -> Any:
+    return details._replace(metadata=grpc.aio.Metadata(*(details.metadata or ()), *token_metadata(token)))

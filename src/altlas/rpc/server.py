@@ -1,5 +1,7 @@
 """One way to serve: health, reflection, interceptors, a bound address that says when it is taken, and a drain on
 SIGTERM or SIGINT: not ready first, then calls in progress finish, then the process may exit 0.
+
+Invariant: with certificates, a server on a port speaks to nobody who shows none of an authority that it believes.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from altlas.errors import ConfigError
 from altlas.rpc.channel import MESSAGE_LIMIT_BYTES
 from altlas.rpc.interceptors import CallInterceptor
+from altlas.rpc.security import Certificates, Security, is_of_this_machine, is_unix
 
 LOGGER = logging.getLogger(__name__)
 DRAIN_S = 10.0
@@ -29,16 +32,28 @@ _OPTIONS = (
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+    # Nothing of ours is compressed; of what is, the limit above counts the bytes that arrive and not what they become.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    # A connection that opens and says nothing holds a descriptor: two minutes of it by default.
+    ("grpc.server_handshake_timeout_ms", 10_000),
 )
 
 
 class RoleServer:
-    """A role's gRPC server. Not serving until `start`; `run` returns after a drain."""
+    """A role's gRPC server. Not serving until `start`; `run` returns after a drain.
 
-    def __init__(self, role: str, *, listen: str, service_names: Sequence[str]) -> None:
+    With certificates in `security` it asks for them, but on a unix socket; the coordinator asks for the token as well.
+    """
+
+    def __init__(
+        self, role: str, *, listen: str, service_names: Sequence[str], security: Security | None = None
+    ) -> None:
         self.role = role
         self.listen = listen
-        self.grpc = grpc.aio.server(interceptors=(CallInterceptor(),), options=_OPTIONS)
+        self._certificates = None if is_unix(listen) or security is None else security.certificates
+        token = security.token if security is not None and role == "coordinator" else ""
+        guard = CallInterceptor(has_certificates=self._certificates is not None, token=token)
+        self.grpc = grpc.aio.server(interceptors=(guard,), options=_OPTIONS)
         self._service_names = tuple(service_names)
         self._health = HealthServicer()
         self._stopping = asyncio.Event()
@@ -55,7 +70,7 @@ class RoleServer:
             self.grpc,
         )
         try:
-            port = self.grpc.add_insecure_port(self.listen)
+            port = self._add_port()
         except RuntimeError as error:
             raise ConfigError(
                 f"{self.role}: cannot listen on {self.listen}: the port is taken or the address is not this machine's; "
@@ -66,6 +81,19 @@ class RoleServer:
         address = self.listen if self.listen.startswith("unix:") else f"{self.listen.rpartition(':')[0]}:{port}"
         LOGGER.info("%s serves on %s", self.role, address)
         return address
+
+    def _add_port(self) -> int:
+        if self._certificates is not None:
+            return self.grpc.add_secure_port(self.listen, _credentials(self._certificates))
+        if not is_of_this_machine(self.listen):
+            LOGGER.warning(
+                "%s LISTENS IN PLAINTEXT ON %s: WHOEVER REACHES THIS ADDRESS MAY READ AND MAKE CALLS. Set "
+                "security.tls_ca, security.tls_cert and security.tls_key (`altlas certs DIR` makes them), or listen on "
+                "127.0.0.1 or unix:PATH; see docs/security.md",
+                self.role,
+                self.listen,
+            )
+        return self.grpc.add_insecure_port(self.listen)
 
     async def run(self, *, on_drain: Callable[[], Awaitable[None]] | None = None) -> None:
         """Serves until SIGTERM or SIGINT (or `stop`), then drains: not ready, `on_drain`, calls in progress, done."""
@@ -93,3 +121,11 @@ class RoleServer:
     async def _set_health(self, status: int) -> None:
         for name in ("", *self._service_names):
             await self._health.set(name, status)
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(certificates.key, certificates.certificate)],
+        root_certificates=certificates.authorities,
+        require_client_auth=True,
+    )

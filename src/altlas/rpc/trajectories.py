@@ -14,6 +14,8 @@ from altlas.rpc.common.v1 import common_pb2
 
 TOKEN_BYTES = 2
 """Bytes of a token or a length in a message."""
+# One long program among many short ones pads a small message to any size: 2 GiB of tokens are the most.
+_MAX_PLACES = 1 << 28
 
 
 def trajectories_to_proto(batch: TrajectoryBatch, sources: Sequence[bytes]) -> common_pb2.TrajectoryBatch:
@@ -44,7 +46,8 @@ def trajectories_from_proto(
 
     Raises:
         ProtocolError: there are no programs, an array has another size than its lengths give it, a program is empty
-            or holds an unknown token, a part is missing, or one comes from another policy version.
+            or holds an unknown token, a number is not finite, a part is missing, one comes from another policy version,
+            or padding would take gigabytes.
     """
     parts = [_Part(message) for message in messages]
     if not parts or not sum(len(part.lengths) for part in parts):
@@ -61,6 +64,8 @@ def trajectories_from_proto(
         raise ProtocolError(f"trajectory {parts[0].first_index + int(lengths.argmin())} is empty")
     if int(tokens.max()) >= vocabulary_size:
         raise ProtocolError(f"token {int(tokens.max())} is not in a vocabulary of {vocabulary_size}")
+    if len(lengths) * int(lengths.max()) > _MAX_PLACES:
+        raise ProtocolError(f"{len(lengths)} programs of up to {int(lengths.max())} tokens are too many for one batch")
     inside = _inside(lengths, int(lengths.max()))
     padded = np.full(inside.shape, pad_id, dtype=np.int64)
     padded[inside] = tokens
@@ -97,7 +102,10 @@ class _Part:
 def _read_floats(content: bytes, shape: tuple[int, ...], *, name: str) -> FloatArray:
     if not content:
         return np.zeros(shape, dtype=np.float32)
-    return read_array(content, "<f4", shape, name=name).astype(np.float32, copy=False)
+    numbers = read_array(content, "<f4", shape, name=name).astype(np.float32, copy=False)
+    if not np.isfinite(numbers).all():
+        raise ProtocolError(f"{name} holds a number that is not finite")
+    return numbers
 
 
 def _inside(lengths: npt.NDArray[np.int64], longest: int) -> npt.NDArray[np.bool_]:

@@ -17,16 +17,20 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from altlas.errors import ConfigError, ProtocolError, TransientError
+from altlas.config.sections import SecuritySection
+from altlas.errors import AccessError, ConfigError, ProtocolError, TransientError
 
 log = logging.getLogger(__name__)
 
 _RETRIES = 3
 _SOCKET_TIMEOUT_S = 10.0
+_ACL_WAY_OUT = "Give the user of transport.redis_url that right (deploy/redis/users.acl), or name another user."
 _WAYS_OUT = (
     "Check that it runs and that transport.redis_url (ALTLAS_TRANSPORT__REDIS_URL, --redis-url) names it; "
     "leave the address empty to start an embedded server."
 )
+# A script's command is checked against its caller's rights, and refused in words of its own.
+_REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
 # Replies that tell of the server's state, not of a mistake of ours.
 _PASSING = ("OOM", "MISCONF", "LOADING", "READONLY", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS")
 
@@ -52,12 +56,15 @@ def own_errors(where: str) -> Iterator[None]:
 
     Raises:
         ConfigError: Redis refuses the user or password.
+        AccessError: the user may not give a command, or not on this key; the message names both.
         TransientError: Redis is away, full, loading or cannot write.
         ProtocolError: Redis refuses a command.
     """
     try:
         yield
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+    except redis.exceptions.NoPermissionError as error:
+        raise AccessError(f"Redis at {where} refuses: {error}. {_ACL_WAY_OUT}") from error
+    except redis.AuthenticationError as error:
         raise ConfigError(f"Redis at {where} refuses these credentials: {error}. Mend transport.redis_url.") from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise TransientError(f"Redis at {where} is not reachable: {error}. {_WAYS_OUT}") from error
@@ -67,7 +74,39 @@ def own_errors(where: str) -> Iterator[None]:
         raise ProtocolError(f"Redis at {where} refused a command: {error}. Redis 7.0 or Valkey is needed.") from error
 
 
-def _settings(url: str) -> Mapping[str, Any]:
+class _Client(redis.Redis):
+    """A client whose refused commands say who gave which."""
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        """See redis.Redis."""
+        with _who_gave_what(self, command_name):
+            return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+
+
+class _AsyncClient(redis.asyncio.Redis):
+    """A client whose refused commands say who gave which."""
+
+    async def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        """See redis.asyncio.Redis."""
+        with _who_gave_what(self, command_name):
+            return await super().parse_response(connection, command_name, **options)
+
+
+@contextlib.contextmanager
+def _who_gave_what(client: redis.Redis | redis.asyncio.Redis, command: Any) -> Iterator[None]:
+    """Put user and command into the server's refusal, which names neither where a key or a script is concerned."""
+    try:
+        yield
+    except redis.ResponseError as error:
+        is_refused = isinstance(error, redis.exceptions.NoPermissionError)
+        if not is_refused and not any(words in str(error) for words in _REFUSED_IN_SCRIPT):
+            raise
+        user = client.connection_pool.connection_kwargs.get("username") or "default"
+        name = command.decode() if isinstance(command, bytes) else str(command)
+        raise redis.exceptions.NoPermissionError(f"user {user} may not do this by {name}: {error}") from error
+
+
+def _settings(url: str, security: SecuritySection | None) -> dict[str, Any]:
     try:
         scheme = urlsplit(url).scheme
     except ValueError as error:
@@ -76,21 +115,29 @@ def _settings(url: str) -> Mapping[str, Any]:
         raise ConfigError(f"transport.redis_url {redacted(url)!r}: use redis://, rediss:// or unix://")
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
     timeouts = {"socket_timeout": _SOCKET_TIMEOUT_S, "socket_connect_timeout": 5.0, "health_check_interval": 30}
-    return {**timeouts, "backoff": backoff}
+    files = {}
+    if scheme == "rediss" and security is not None and security.tls_ca:
+        files = {
+            "ssl_ca_certs": security.tls_ca,
+            "ssl_certfile": security.tls_cert or None,
+            "ssl_keyfile": security.tls_key or None,
+        }
+    return {**timeouts, **files, "backoff": backoff}
 
 
-def connect_blocking(url: str) -> redis.Redis:
-    """Connect the worker's end and check that the server answers.
+def connect_blocking(url: str, security: SecuritySection | None = None) -> redis.Redis:
+    """Connect the worker's end and check that the server answers; rediss:// with the files of `security`.
 
     Raises:
         ConfigError: not an address, or the credentials are refused.
+        AccessError: the user may not even ask whether the server is there.
         TransientError: the server does not answer.
     """
-    settings = dict(_settings(url))
+    settings = _settings(url, security)
     retry = Retry(settings.pop("backoff"), _RETRIES)
     with own_errors(redacted(url)):
         try:
-            client = redis.Redis.from_url(url, retry=retry, **settings)
+            client = _Client.from_url(url, retry=retry, **settings)
         except ValueError as error:
             raise ConfigError(f"transport.redis_url {redacted(url)!r}: {error}") from error
         try:
@@ -101,18 +148,21 @@ def connect_blocking(url: str) -> redis.Redis:
     return client
 
 
-async def connect(url: str) -> redis.asyncio.Redis:
+async def connect(url: str, security: SecuritySection | None = None) -> redis.asyncio.Redis:
     """Connect the coordinator's end, check that the server answers, and warn when it may lose what it acknowledged.
+
+    rediss:// takes the files of `security`.
 
     Raises:
         ConfigError: not an address, or the credentials are refused.
+        AccessError: the user may not ask about the server.
         TransientError: the server does not answer.
     """
-    settings = dict(_settings(url))
+    settings = _settings(url, security)
     retry = AsyncRetry(settings.pop("backoff"), _RETRIES)
     with own_errors(redacted(url)):
         try:
-            client = redis.asyncio.Redis.from_url(url, retry=retry, **settings)
+            client = _AsyncClient.from_url(url, retry=retry, **settings)
         except ValueError as error:
             raise ConfigError(f"transport.redis_url {redacted(url)!r}: {error}") from error
         try:
