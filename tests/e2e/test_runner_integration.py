@@ -13,7 +13,7 @@ import pytest
 FIELDS = {
     *("task", "solved", "verified", "programs", "unique_programs", "evaluated_programs", "updates", "seconds"),
     *("programs_per_second", "best_reward", "best_program", "policy_sha256", "seed", "run_dir", "stop_reason"),
-    *("programs_to_solve", "programs_to_verify", "controls"),
+    *("programs_to_solve", "programs_to_verify", "controls", "restarts"),
     *("shrunk_program", "shrink_programs", "shrunk_is_minimal", "shrink_error", "tasks"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import struct
 import threading
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,7 @@ from altlas.rpc.convert import score_to_proto
 from altlas.rpc.evaluator.v1 import evaluator_pb2
 from altlas.transport.memory import MemoryTransport
 from altlas.transport.ports import Commit
+from altlas_coordinator import metrics
 from altlas_coordinator.evaluation import EvaluatedBatch, Evaluation
 from altlas_coordinator.fingerprint_index import Keys
 
@@ -216,6 +218,38 @@ def test_an_answer_that_breaks_the_contract_is_an_error(answer: Answer) -> None:
         Bench(answer).evaluate([b"a", b"b", b"c", b"d"])
 
 
+def test_a_result_that_breaks_the_contract_is_counted_and_its_job_put_up_again() -> None:
+    bench = Bench(shard_size=1)
+    refused = metrics.REFUSED_RESULTS._value.get()
+    lies = 2
+
+    def lie_at_first(job: evaluator_pb2.Job) -> evaluator_pb2.JobResult:
+        nonlocal lies
+        result = honest(job)
+        if lies and sources_from_proto(job.sources) == [b"b"]:
+            lies -= 1
+            result.scores.rewards = struct.pack("<d", 2.0)
+        return result
+
+    bench.answer = lie_at_first
+    (batch,) = bench.evaluate([b"a", b"b", b"c"])
+    assert [batch.scores.score(row).reward for row in range(3)] == [
+        score_of(text).reward for text in (b"a", b"b", b"c")
+    ]
+    assert metrics.REFUSED_RESULTS._value.get() == refused + 2
+    assert sorted(bench.ran) == [b"a", b"b", b"b", b"b", b"c"]
+
+
+def test_a_job_whose_results_keep_breaking_the_contract_ends_the_run() -> None:
+    def lie(job: evaluator_pb2.Job) -> evaluator_pb2.JobResult:
+        result = honest(job)
+        result.scores.rewards = struct.pack("<d", math.nan) * result.scores.count
+        return result
+
+    with pytest.raises(ProtocolError, match="reward that is not finite"):
+        Bench(lie).evaluate([b"a"])
+
+
 def test_scores_of_a_later_update_are_of_the_same_task() -> None:
     bench = Bench(shard_size=9)
     bench.evaluate([b"a"])
@@ -227,5 +261,5 @@ def test_scores_of_a_later_update_are_of_the_same_task() -> None:
         return result
 
     bench.answer = two_cases
-    with pytest.raises(ProtocolError, match=r"scores of 2 cases .* the run has 1 cases"):
+    with pytest.raises(ProtocolError, match=r"scores over 2 cases .* a task of 1 cases"):
         bench.evaluate([b"b"])

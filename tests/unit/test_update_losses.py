@@ -272,3 +272,65 @@ def test_an_entropy_target_is_held_where_a_fixed_weight_collapses():
         entropies.append(float(-(probabilities * np.log(probabilities)).sum()))
     assert entropies[0] < 0.2
     assert entropies[1] == pytest.approx(0.8, abs=0.2)
+
+
+def literal_clipped(log_probs, behaviour, lengths, advantages, clip):
+    """-(1/B) sum over programs and their tokens of min(rho A, clip(rho) A), in loops."""
+    total = 0.0
+    for row, length in enumerate(lengths):
+        for step in range(length):
+            ratio = np.exp(log_probs[row][step] - behaviour[row][step])
+            held = min(max(ratio, 0.8), 1.2)
+            total += min(ratio * advantages[row], held * advantages[row])
+    return -total / len(lengths)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_batch_of_an_older_policy_is_clipped_as_transcribed(seed):
+    random = np.random.default_rng(seed)
+    lengths = random.integers(1, 5, size=6)
+    tokens = random.integers(0, 4, size=(6, 4))
+    logits = torch.from_numpy(random.normal(size=(6, 4, 4))).requires_grad_()
+    values = values_of(logits, tokens, lengths)
+    log_probs = torch.log_softmax(logits.detach(), dim=-1).numpy()
+    own = np.take_along_axis(log_probs, tokens[:, :, None], axis=2)[:, :, 0]
+    behaviour = (own + random.normal(scale=0.3, size=own.shape)).astype(np.float32)
+    advantages = torch.from_numpy(random.normal(size=6))
+    section = ObjectiveSection(pqt_weight=0.0, lag_clip=0.2)
+    losses = {
+        lag: update_losses(
+            section,
+            values,
+            lengths=lengths.astype(np.int64),
+            advantages=advantages,
+            behaviour_log_probs=behaviour,
+            entropy_weight=0.1,
+            lag=lag,
+        )
+        for lag in (0, 1)
+    }
+    expected = literal_clipped(own, behaviour.astype(float), lengths.tolist(), advantages.tolist(), 0.2)
+    assert float(losses[1].policy) == pytest.approx(expected, abs=1e-6)
+    assert float(losses[0].policy) != pytest.approx(expected, abs=1e-6)
+
+
+def test_where_the_policy_has_not_moved_clipping_leaves_reinforces_gradient():
+    random = np.random.default_rng(3)
+    lengths, tokens = np.array([2, 3]), random.integers(0, 4, size=(2, 3))
+    gradients = []
+    for lag in (0, 2):
+        logits = torch.from_numpy(np.random.default_rng(4).normal(size=(2, 3, 4))).requires_grad_()
+        log_probs = torch.log_softmax(logits.detach(), dim=-1).numpy()
+        own = np.take_along_axis(log_probs, tokens[:, :, None], axis=2)[:, :, 0]
+        losses = update_losses(
+            ObjectiveSection(pqt_weight=0.0),
+            values_of(logits, tokens, lengths),
+            lengths=lengths,
+            advantages=torch.tensor([0.5, -0.25], dtype=torch.float64),
+            behaviour_log_probs=own.astype(np.float32),
+            entropy_weight=0.0,
+            lag=lag,
+        )
+        losses.total.backward()
+        gradients.append(logits.grad)
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from altlas.errors import TransientError
+from altlas_coordinator import metrics
 
 LOGGER = logging.getLogger(__name__)
 _FIRST_BACKOFF_S = 0.1
@@ -32,9 +33,11 @@ async def until_back(operation: Callable[[], Awaitable[T]], *, peer: str, limit_
             if waited_s > limit_s:
                 raise TransientError(f"gave up on the {peer} after {waited_s:.0f} s: {error}") from error
             LOGGER.warning("waiting for the %s: %s", peer, error)
+            metrics.WAITING_SECONDS.labels(peer).set(max(waited_s, _FIRST_BACKOFF_S))
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
             continue
         if backoff_s > _FIRST_BACKOFF_S:
             LOGGER.warning("resumed after waiting %.1f s for the %s", time.monotonic() - started, peer)
+            metrics.WAITING_SECONDS.labels(peer).set(0)
         return result

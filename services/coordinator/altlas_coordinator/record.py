@@ -46,6 +46,7 @@ def progress_message(report: UpdateReport, *, budget: int, task_names: Sequence[
     counts = np.bincount(report.scores.statuses, minlength=len(STATUSES)).tolist()
     progress = standing_message(report.totals, task=report.task, budget=budget, task_names=task_names)
     progress.mean_reward, progress.max_reward = float(rewards.mean()), float(rewards.max())
+    progress.lag = report.lag
     progress.stage_s.update(report.stage_s)
     progress.metrics.update(report.metrics)
     progress.statuses.update({status.value: count for status, count in zip(STATUSES, counts, strict=True) if count})
@@ -113,6 +114,7 @@ def _figures(report: UpdateReport, progress: coordinator_pb2.Progress, task_name
         "solved": report.task_totals.solved,
         "verified": report.task_totals.verified,
         "seconds": progress.seconds,
+        "lag": report.lag,
         "stage_s": report.stage_s,
         "statuses": dict(progress.statuses),
         "learning": report.metrics,

@@ -8,33 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc.aio
-
 from altlas.config.loader import config_from_json
 from altlas.config.sections import Config
-from altlas.core.curriculum import check_alike, task_budgets
+from altlas.core.curriculum import check_alike
 from altlas.core.grading import Grading, make_grading
-from altlas.errors import AltlasError, ProtocolError
+from altlas.errors import AltlasError, ProtocolError, StaleRunError
 from altlas.obs.logs import RUN_ID
 from altlas.obs.run_files import RunFiles
 from altlas.rpc.common.v1 import common_pb2
 from altlas.rpc.coordinator.v1 import coordinator_pb2
 from altlas.rpc.tasks import task_specs
 from altlas.transport.ports import JobQueue
-from altlas_coordinator.evaluation import Evaluation
+from altlas_coordinator import metrics
 from altlas_coordinator.loop import Ending, TrainingLoop, UpdateReport
+from altlas_coordinator.patience import until_back
 from altlas_coordinator.record import record_update, standing_message
-from altlas_coordinator.roles import GeneratorClient, TrainerClient
+from altlas_coordinator.session import Peers, Session
 from altlas_coordinator.stopping import StopReason
-from altlas_coordinator.totals import NO_KEYS, RunTotals, unpack_state
 
 LOGGER = logging.getLogger(__name__)
 _EVENTS_KEPT = 10_000
+_ROLLBACK_PAUSE_S = 0.1
 _STOP_REASONS = {
     StopReason.SOLVED: coordinator_pb2.STOP_REASON_SOLVED,
     StopReason.BUDGET: coordinator_pb2.STOP_REASON_BUDGET,
@@ -58,10 +58,14 @@ class ActiveRun:
     error: str = ""
     progress: coordinator_pb2.Progress = field(default_factory=coordinator_pb2.Progress)
     events: deque[coordinator_pb2.RunEvent] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
-    sequence: int = 0
+    # Begins at the time, so that it also grows from one coordinator to the next.
+    sequence: int = field(default_factory=lambda: time.time_ns() // 1000)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     task: asyncio.Task[None] | None = None
     is_stop_requested: bool = False
+    is_suspended: bool = False
+    request_id: str = ""
+    ended_before: coordinator_pb2.Run | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -73,8 +77,16 @@ class ActiveRun:
         """Names of the tasks, by position."""
         return [task.name for task in task_specs(self.spec)]
 
+    def recall(self, run: coordinator_pb2.Run) -> None:
+        """Take over how the run ended under an earlier coordinator."""
+        self.ended_before = run
+        self.state, self.error, self.progress = run.state, run.error, run.progress
+        self._append("ended under an earlier coordinator")
+
     def message(self) -> coordinator_pb2.Run:
         """Return the run as a message."""
+        if self.ended_before is not None:
+            return self.ended_before
         run = coordinator_pb2.Run(spec=self.spec, state=self.state, error=self.error, progress=self.progress)
         if self.ending is not None:
             run.stop_reason = _STOP_REASONS[self.ending.reason]
@@ -82,8 +94,11 @@ class ActiveRun:
             run.checkpoint = self.ending.checkpoint
         return run
 
-    async def execute(self, generator: grpc.aio.Channel, trainer: grpc.aio.Channel, *, resume: bool) -> None:
-        """Run to the end. Ends in FINISHED or FAILED; a failure that is not an AltlasError is raised on."""
+    async def execute(self, peers: Peers, *, owner: str, resume: bool) -> None:
+        """Run to the end. Ends in FINISHED or FAILED; a failure that is not an AltlasError is raised on.
+
+        A run that was suspended stays as it was, for the next coordinator.
+        """
         RUN_ID.set(self.spec.run_id)
         files = RunFiles(
             Path(self.spec.run_dir),
@@ -92,15 +107,21 @@ class ActiveRun:
             log_format=self.config.logging.format,
         )
         try:
-            self.loop = await self._prepare(generator, trainer, files, resume=resume)
-            self.ending = await self.loop.run()
-            await self.queue.close()
+            LOGGER.info("configuration: %s", self.spec.config_json)
+            ending = await self._to_the_end(peers, files, owner=owner, resume=resume)
             files.flush()
-            await self._emit(coordinator_pb2.RUN_STATE_FINISHED, f"ended: {self.ending.reason}")
+            if self.is_suspended and ending.reason is StopReason.REQUESTED:
+                await self.queue.yield_lead()
+                return
+            self.ending = ending
+            await until_back(self.queue.close, peer="Redis", limit_s=self.config.transport.rpc_timeout_s)
+            await self._emit(coordinator_pb2.RUN_STATE_FINISHED, f"ended: {ending.reason}")
         except AltlasError as error:
             LOGGER.error("run failed: %s: %s", type(error).__name__, error)
             self.error = str(error)
             await self._emit(coordinator_pb2.RUN_STATE_FAILED, self.error)
+        except asyncio.CancelledError:
+            raise
         except BaseException as error:
             self.error = f"{type(error).__name__}: {error}"
             await self._emit(coordinator_pb2.RUN_STATE_FAILED, self.error)
@@ -108,59 +129,38 @@ class ActiveRun:
         finally:
             files.close()
 
-    async def _prepare(
-        self, generator: grpc.aio.Channel, trainer: grpc.aio.Channel, files: RunFiles, *, resume: bool
-    ) -> TrainingLoop:
-        timeout_s = self.config.transport.rpc_timeout_s
-        run_id = self.spec.run_id
-        learner = TrainerClient(trainer, run_id=run_id, timeout_s=timeout_s)
-        opened = await learner.open(self.spec, resume=resume)
-        totals, seen = RunTotals.start(len(self.gradings)), [NO_KEYS for _ in self.gradings]
-        if opened.coordinator_state:
-            totals, seen = unpack_state(opened.coordinator_state)
-            # What a watcher is told when nothing is left to be done.
-            self.progress = standing_message(totals, task=0, budget=self.config.run.budget, task_names=self.task_names)
-        if opened.warning:
-            LOGGER.warning("%s", opened.warning)
-        LOGGER.info("configuration: %s", self.spec.config_json)
-        LOGGER.info(
-            "run %s: task %s, %d parameters on %s, %s",
-            run_id,
-            ", ".join(self.task_names),
-            opened.parameters,
-            opened.device,
-            f"resumed from {opened.checkpoint} at update {totals.updates}" if resume else "new weights",
-        )
-        evaluations = [
-            Evaluation(
-                self.queue,
-                run_id=run_id,
-                grading=grading,
-                section=self.config.transport,
-                seen=keys,
-                announced=self.gradings,
-            )
-            for grading, keys in zip(self.gradings, seen, strict=True)
-        ]
-        await evaluations[0].open()
-
-        def on_update(report: UpdateReport) -> None:
-            self.progress = record_update(report, files, config=self.config, task_names=self.task_names)
-            self._append("")
-
-        loop = TrainingLoop(
+    async def _to_the_end(self, peers: Peers, files: RunFiles, *, owner: str, resume: bool) -> Ending:
+        """Run session after session: each return to the newest checkpoint ends one."""
+        session = Session(
+            spec=self.spec,
             config=self.config,
-            source=GeneratorClient(generator, run_id=run_id, timeout_s=timeout_s),
-            evaluations=evaluations,
-            learner=learner,
-            on_update=on_update,
-            totals=totals,
-            budgets=task_budgets(self.config, [grading.task for grading in self.gradings]),
-            is_stop_requested=self.is_stop_requested,
+            gradings=self.gradings,
+            queue=self.queue,
+            files=files,
+            owner=owner,
+            on_update=lambda report: self._record(report, files),
+            on_stall=self._append,
         )
-        if self.state != coordinator_pb2.RUN_STATE_PAUSED:
-            loop.may_go_on.set()
-        return loop
+        while True:
+            try:
+                self.loop = await session.prepare(peers, resume=resume)
+                # What a watcher is told when nothing is left to be done.
+                self.progress = standing_message(
+                    self.loop.totals, task=0, budget=self.config.run.budget, task_names=self.task_names
+                )
+                self.loop.is_stop_requested = self.is_stop_requested
+                if self.state != coordinator_pb2.RUN_STATE_PAUSED:
+                    self.loop.may_go_on.set()
+                return await session.run(self.loop)
+            except StaleRunError as error:
+                metrics.ROLLBACKS.labels("stale").inc()
+                LOGGER.warning("back to the newest checkpoint: %s", error)
+                self._append(f"back to the newest checkpoint: {error}")
+                await asyncio.sleep(_ROLLBACK_PAUSE_S)
+
+    def _record(self, report: UpdateReport, files: RunFiles) -> None:
+        self.progress = record_update(report, files, config=self.config, task_names=self.task_names)
+        self._append("")
 
     async def pause(self) -> None:
         """Hold the run before its next update."""
@@ -180,22 +180,29 @@ class ActiveRun:
         """Ask for the end after the update in progress; a run that has ended stays as it is."""
         self.is_stop_requested = True
         if self.loop is not None:
-            self.loop.is_stop_requested = True
-            self.loop.may_go_on.set()
+            self.loop.request_stop()
+
+    async def suspend(self) -> None:
+        """Ask for a checkpoint after the update in progress and leave the run to the next coordinator."""
+        self.is_suspended = not self.is_stop_requested
+        await self.stop()
 
     async def watch(self, after_sequence: int) -> AsyncIterator[coordinator_pb2.RunEvent]:
         """Yield events after a sequence number until the run has ended."""
         while True:
             async with self.changed:
-                while self.sequence <= after_sequence and not self.has_ended:
+                while after_sequence >= self._last_event() and not self.has_ended:
                     await self.changed.wait()
                 pending = [event for event in self.events if event.sequence > after_sequence]
                 is_over = self.has_ended
             for event in pending:
                 after_sequence = event.sequence
                 yield event
-            if is_over and after_sequence >= self.sequence:
+            if is_over and after_sequence >= self._last_event():
                 return
+
+    def _last_event(self) -> int:
+        return self.events[-1].sequence if self.events else 0
 
     def _require_running(self) -> None:
         if self.has_ended:

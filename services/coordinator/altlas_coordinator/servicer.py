@@ -7,37 +7,59 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
-import grpc
 import grpc.aio
 
-from altlas.errors import ProtocolError
+from altlas.errors import ProtocolError, UnknownRunError
 from altlas.rpc.common.v1 import common_pb2
 from altlas.rpc.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
-from altlas.transport.ports import JobQueue, WorkerInfo
+from altlas.transport.ports import JobQueue, RunRegistry, WorkerInfo
+from altlas_coordinator.patience import until_back
 from altlas_coordinator.runs import ActiveRun, make_run
+from altlas_coordinator.session import Peers
 
 LOGGER = logging.getLogger(__name__)
 _DRAIN_S = 10.0
+_ENDED = (coordinator_pb2.RUN_STATE_FINISHED, coordinator_pb2.RUN_STATE_FAILED)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
-    """The coordinator's RPCs."""
+    """The coordinator's RPCs. `owner`: the name under which it leads runs, as long as only one has it."""
 
     def __init__(
         self,
         *,
-        generator: grpc.aio.Channel,
-        trainer: grpc.aio.Channel,
+        peers: Peers,
         open_queue: Callable[[common_pb2.RunSpec], JobQueue],
+        registry: RunRegistry,
+        owner: str,
         on_crash: Callable[[BaseException], None],
     ) -> None:
-        self._generator = generator
-        self._trainer = trainer
+        self._peers = peers
         self._open_queue = open_queue
+        self._registry = registry
+        self._owner = owner
         self._on_crash = on_crash
         self._runs: dict[str, ActiveRun] = {}
-        self._requests: dict[str, ActiveRun] = {}
+
+    async def adopt(self) -> None:
+        """Go on with the runs that an earlier coordinator of this name left under way, and know those that ended.
+
+        Raises:
+            TransientError: Redis is away.
+        """
+        for content in (await self._registry.records()).values():
+            record = coordinator_pb2.RunRecord.FromString(content)
+            if record.coordinator != self._owner:
+                continue
+            run = make_run(record.request.spec, self._open_queue(record.request.spec))
+            if record.run.state in _ENDED:
+                run.recall(record.run)
+                self._runs[run.spec.run_id] = run
+                continue
+            LOGGER.warning("run %s was under way: going on from its newest checkpoint", run.spec.run_id)
+            run.state = record.run.state
+            self._start(run, record.request)
 
     async def CreateRun(
         self, request: coordinator_pb2.CreateRunRequest, context: Context
@@ -45,16 +67,41 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         """Start a run; see the proto."""
         if not request.request_id or not request.spec.run_id:
             raise ProtocolError("CreateRun needs a request_id and a spec with a run_id")
-        if request.request_id in self._requests:
-            return coordinator_pb2.CreateRunResponse(run=self._requests[request.request_id].message())
-        known = self._runs.get(request.spec.run_id)
-        if known is not None and not known.has_ended:
-            raise ProtocolError(f"run {request.spec.run_id} is under way; stop it first or take another run_id")
+        run_id = request.spec.run_id
         run = make_run(request.spec, self._open_queue(request.spec))
-        self._runs[request.spec.run_id] = self._requests[request.request_id] = run
-        run.task = asyncio.create_task(run.execute(self._generator, self._trainer, resume=request.resume))
-        run.task.add_done_callback(self._check_crash)
+        known = self._runs.get(run_id)
+        record = coordinator_pb2.RunRecord(request=request, run=run.message(), coordinator=self._owner)
+        made = await self._registry.register(
+            request.request_id,
+            run_id,
+            record.SerializeToString(),
+            # Whoever leads a run of this name from elsewhere has its lease, which is asked for next.
+            replace=known is None or known.has_ended,
+        )
+        if made != run_id or (known is not None and known.request_id == request.request_id):
+            return coordinator_pb2.CreateRunResponse(run=self._run(made).message())
+        self._start(run, request)
         return coordinator_pb2.CreateRunResponse(run=run.message())
+
+    def _start(self, run: ActiveRun, request: coordinator_pb2.CreateRunRequest) -> None:
+        self._runs[run.spec.run_id] = run
+        run.request_id = request.request_id
+        run.task = asyncio.create_task(self._execute(run, request))
+        run.task.add_done_callback(self._check_crash)
+
+    async def _execute(self, run: ActiveRun, request: coordinator_pb2.CreateRunRequest) -> None:
+        """Run to the end, and write down how it ended for coordinators to come."""
+        try:
+            await run.execute(self._peers, owner=self._owner, resume=request.resume)
+        finally:
+            if run.has_ended:
+                record = coordinator_pb2.RunRecord(request=request, run=run.message(), coordinator=self._owner)
+                content = record.SerializeToString()
+                await until_back(
+                    lambda: self._registry.update(run.spec.run_id, content),
+                    peer="Redis",
+                    limit_s=run.config.transport.rpc_timeout_s,
+                )
 
     async def GetRun(self, request: coordinator_pb2.GetRunRequest, context: Context) -> coordinator_pb2.GetRunResponse:
         """Return one run."""
@@ -63,7 +110,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
     async def ListRuns(
         self, request: coordinator_pb2.ListRunsRequest, context: Context
     ) -> coordinator_pb2.ListRunsResponse:
-        """Return every run since this process started."""
+        """Return every run of this coordinator, and of those before it under its name."""
         return coordinator_pb2.ListRunsResponse(runs=[run.message() for run in self._runs.values()])
 
     async def WatchRun(
@@ -112,9 +159,9 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         )
 
     async def drain(self) -> None:
-        """Stop every run and wait a while for their last checkpoints; a run whose peers are gone is cut off."""
+        """Leave every run to the next coordinator, at a checkpoint; a run whose peers are gone is cut off."""
         for run in self._runs.values():
-            await run.stop()
+            await run.suspend()
         if tasks := [run.task for run in self._runs.values() if run.task]:
             _, unfinished = await asyncio.wait(tasks, timeout=_DRAIN_S)
             for task in unfinished:
@@ -125,7 +172,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
     def _run(self, run_id: str) -> ActiveRun:
         if run_id not in self._runs:
             known = ", ".join(self._runs) or "none"
-            raise ProtocolError(f"no run {run_id!r} here; there are: {known}")
+            raise UnknownRunError(f"no run {run_id!r} here; there are: {known}")
         return self._runs[run_id]
 
     def _check_crash(self, task: asyncio.Task[None]) -> None:

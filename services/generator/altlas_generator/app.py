@@ -5,11 +5,12 @@ from __future__ import annotations
 from altlas.obs.process import serve_metrics
 from altlas.rpc.channel import connect
 from altlas.rpc.generator.v1 import generator_pb2, generator_pb2_grpc
+from altlas.rpc.security import Security
 from altlas.rpc.server import RoleServer
 from altlas_generator.servicer import GeneratorServicer
 
 
-async def serve(*, listen: str, trainer: str, metrics_port: int | None) -> None:
+async def serve(*, listen: str, trainer: str, metrics_port: int | None, security: Security | None = None) -> None:
     """Serve until SIGTERM.
 
     Raises:
@@ -19,8 +20,9 @@ async def serve(*, listen: str, trainer: str, metrics_port: int | None) -> None:
         "generator",
         listen=listen,
         service_names=[generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"].full_name],
+        security=security,
     )
-    async with connect(trainer) as channel:
+    async with connect(trainer, security) as channel:
         servicer = GeneratorServicer(channel)
         generator_pb2_grpc.add_GeneratorServiceServicer_to_server(servicer, server.grpc)
         serve_metrics(metrics_port, role="generator")

@@ -20,6 +20,7 @@ from altlas.core.proposals import Proposer, build_proposer
 from altlas.core.vocabulary import Vocabulary, parse_vocabulary
 from altlas.errors import ProtocolError
 from altlas.rpc.common.v1 import common_pb2
+from altlas.rpc.generator.v1 import generator_pb2
 from altlas.rpc.tasks import parse_tasks
 from altlas.rpc.trainer.v1 import trainer_pb2
 from altlas.rpc.trajectories import trajectories_to_proto
@@ -32,6 +33,7 @@ PART = 4096
 class GeneratorRun:
     """One run's proposer, at one policy version and for one task. `max_tokens`: of each task, by position."""
 
+    spec: common_pb2.RunSpec
     config: Config
     max_tokens: Sequence[int]
     vocabulary: Vocabulary
@@ -41,6 +43,7 @@ class GeneratorRun:
     proposer: Proposer | None = None
     policy_version: int = -1
     task: int = 0
+    fence: int = 0
 
     def load(self, header: trainer_pb2.PolicyHeader, content: bytes, *, task: int = 0) -> None:
         """Take over weights and a task's elites from the trainer.
@@ -59,7 +62,12 @@ class GeneratorRun:
             constraint=self.constraint,
             device=self.device,
         )
-        self.policy_version, self.task = header.policy_version, task
+        self.policy_version, self.task, self.fence = header.policy_version, task, header.fence
+
+    def holds(self, request: generator_pb2.SampleRequest) -> bool:
+        """Whether the policy that a request asks for is loaded."""
+        wanted = (request.fence, request.policy_version, request.task)
+        return (self.fence, self.policy_version, self.task) == wanted
 
     def sample(self, *, update: int, first_index: int, count: int) -> list[common_pb2.TrajectoryBatch]:
         """Draw programs `first_index` .. `first_index + count - 1` of an update, in parts of at most PART.
@@ -92,6 +100,7 @@ def open_run(spec: common_pb2.RunSpec) -> GeneratorRun:
     vocabulary = parse_vocabulary(spec.vocabulary_json, name=task.vocabulary, where="the run's vocabulary")
     torch.set_num_threads(config.model.threads)
     return GeneratorRun(
+        spec=spec,
         config=config,
         max_tokens=task_lengths(config, tasks),
         vocabulary=vocabulary,

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
-from altlas.errors import ProtocolError
+from altlas.errors import ProtocolError, StaleRunError
 from altlas.rpc.channel import stream
 from altlas.rpc.generator.v1 import generator_pb2, generator_pb2_grpc
 from altlas.rpc.trainer.v1 import trainer_pb2, trainer_pb2_grpc
@@ -22,6 +22,7 @@ from altlas_generator.runs import GeneratorRun, open_run
 LOGGER = logging.getLogger(__name__)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MAX_COUNT = 1 << 20
+_RUNS_KEPT = 16
 T = TypeVar("T")
 
 
@@ -31,6 +32,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     def __init__(self, trainer: grpc.aio.Channel) -> None:
         self._trainer = trainer_pb2_grpc.TrainerServiceStub(trainer)
         self._runs: dict[str, GeneratorRun] = {}
+        self._turn = asyncio.Lock()  # of one call, between the policy it needs and its programs
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generator")
 
     async def Sample(
@@ -39,11 +41,12 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         """Stream the trajectories of one update; see the proto."""
         if not 1 <= request.count <= MAX_COUNT:
             raise ProtocolError(f"count {request.count} is not in 1..{MAX_COUNT}")
-        run = await self._at_version(request, context)
-        with metrics.SAMPLE_SECONDS.time():
-            parts = await self._in_worker(
-                lambda: run.sample(update=request.update, first_index=request.first_index, count=request.count)
-            )
+        async with self._turn:
+            run = await self._at_version(request, context)
+            with metrics.SAMPLE_SECONDS.time():
+                parts = await self._in_worker(
+                    lambda: run.sample(update=request.update, first_index=request.first_index, count=request.count)
+                )
         metrics.PROGRAMS.inc(request.count)
         metrics.TOKENS.inc(sum(len(part.tokens) for part in parts) // TOKEN_BYTES)
         for part in parts:
@@ -58,11 +61,11 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
 
     async def _at_version(self, request: generator_pb2.SampleRequest, context: Context) -> GeneratorRun:
         run = self._runs.get(request.run_id)
-        if run is None or (run.policy_version, run.task) != (request.policy_version, request.task):
+        if run is None or not run.holds(request):
             with metrics.FETCH_SECONDS.time():
                 run = await self._fetch(request, timeout_s=context.time_remaining() or 0.0)
         if run.policy_version != request.policy_version:
-            raise ProtocolError(
+            raise StaleRunError(
                 f"policy version {request.policy_version} of run {request.run_id} is gone: "
                 f"the trainer is at {run.policy_version}"
             )
@@ -72,7 +75,9 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         header: trainer_pb2.PolicyHeader | None = None
         content = bytearray()
         responses = self._trainer.GetPolicy(
-            trainer_pb2.GetPolicyRequest(run_id=request.run_id, min_version=request.policy_version, task=request.task),
+            trainer_pb2.GetPolicyRequest(
+                run_id=request.run_id, min_version=request.policy_version, task=request.task, fence=request.fence
+            ),
             timeout=timeout_s,
         )
         async for response in stream(responses, peer="trainer"):
@@ -81,10 +86,13 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
             content += response.chunk
         if header is None:
             raise ProtocolError("the trainer sent a policy without a header")
-        run = self._runs.get(request.run_id)
-        if run is None:
+        run = self._runs.pop(request.run_id, None)
+        if run is None or run.spec != header.spec:
             spec = header.spec
-            run = self._runs[request.run_id] = await self._in_worker(lambda: open_run(spec))
+            run = await self._in_worker(lambda: open_run(spec))
+        self._runs[request.run_id] = run
+        while len(self._runs) > _RUNS_KEPT:
+            self._runs.pop(next(iter(self._runs)))
         await self._in_worker(lambda: run.load(header, bytes(content), task=request.task))
         metrics.POLICY_VERSION.set(run.policy_version)
         return run

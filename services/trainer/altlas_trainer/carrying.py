@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,9 @@ class SeparateLearners:
         """See RunLearner."""
         check_update(batch, scores, update=update, due=self.updates)
         learner = self._learners[task]
-        report = learner.learn(batch, scores, update=learner.updates, reinitialise=reinitialise)
+        lag = update - batch.policy_version
+        own = replace(batch, policy_version=learner.updates - lag)
+        report = learner.learn(own, scores, update=learner.updates, reinitialise=reinitialise)
         self._learned_at[task] = self.updates
         self.updates += 1
         return LearnReport(self.updates, report.metrics)

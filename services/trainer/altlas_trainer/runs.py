@@ -20,7 +20,7 @@ from altlas.core.device import DeviceChoice, choose_device
 from altlas.core.grammar import build_constraint
 from altlas.core.policy import tensors_to_bytes
 from altlas.core.vocabulary import Vocabulary, parse_vocabulary
-from altlas.errors import CheckpointError, ProtocolError
+from altlas.errors import CheckpointError, ProtocolError, StaleRunError
 from altlas.rpc.batches import scores_from_proto
 from altlas.rpc.common.v1 import common_pb2
 from altlas.rpc.tasks import parse_tasks, task_specs
@@ -42,10 +42,13 @@ class TrainerRun:
     store: CheckpointStore
     device: DeviceChoice
     vocabulary: Vocabulary
+    fence: int = 0
     coordinator_state: bytes = b""
     loaded: LoadedCheckpoint | None = None
     last_response: trainer_pb2.LearnResponse | None = None
-    snapshots: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    snapshots: dict[tuple[int, int], bytes] = field(default_factory=dict)  # by version and task
+    versions_kept: int = 1
+    is_async: bool = False
 
     @property
     def policy_version(self) -> int:
@@ -61,8 +64,19 @@ class TrainerRun:
         self._check_task(task)
         key = (self.policy_version, task)
         if key not in self.snapshots:
-            self.snapshots = {key: tensors_to_bytes(self.learner.snapshot(task))}
+            self._keep(key, tensors_to_bytes(self.learner.snapshot(task)))
         return self.snapshots[key]
+
+    def publish(self) -> None:
+        """Make the policy's snapshots of every task now, so that whoever fetches one need not wait for an update."""
+        for task in range(len(task_specs(self.spec))):
+            self.policy_snapshot(task)
+
+    def _keep(self, key: tuple[int, int], content: bytes) -> None:
+        # Replaced and not changed: another thread reads it.
+        oldest = self.policy_version - self.versions_kept + 1
+        recent = {held: snapshot for held, snapshot in self.snapshots.items() if held[0] >= oldest}
+        self.snapshots = recent | {key: content}
 
     def _check_task(self, task: int) -> None:
         tasks = len(task_specs(self.spec))
@@ -73,15 +87,16 @@ class TrainerRun:
         """Do update `request.update`, or answer as before when it was the last one done.
 
         Raises:
-            ProtocolError: another update is due, trajectories and scores do not match, or there is no such task.
+            StaleRunError: another update is due.
+            ProtocolError: trajectories and scores do not match, or there is no such task.
             LearningError: the loss is not finite; the batch is saved and nothing has changed.
         """
         if request.update + 1 == self.policy_version and self.last_response is not None:
             return self.last_response
         if request.update != self.policy_version:
-            raise ProtocolError(
+            raise StaleRunError(
                 f"update {request.update} of run {self.spec.run_id} came while {self.policy_version} is due: "
-                "resume the run from its newest checkpoint"
+                "the run has to go back to its newest checkpoint"
             )
         self._check_task(request.task)
         batch = trajectories_from_proto(
@@ -95,17 +110,19 @@ class TrainerRun:
             batch, scores, update=request.update, reinitialise=request.reinitialise, task=request.task
         )
         self.last_response = trainer_pb2.LearnResponse(policy_version=report.policy_version, metrics=report.metrics)
+        if self.is_async:
+            self.publish()
         return self.last_response
 
     def save_checkpoint(self, request: trainer_pb2.SaveCheckpointRequest) -> trainer_pb2.SaveCheckpointResponse:
         """Write a checkpoint of the present update.
 
         Raises:
-            ProtocolError: the caller believes the run to be at another update.
+            StaleRunError: the caller believes the run to be at another update.
             CheckpointError: the directory cannot be written.
         """
         if request.update != self.policy_version:
-            raise ProtocolError(f"checkpoint of update {request.update} asked for at update {self.policy_version}")
+            raise StaleRunError(f"checkpoint of update {request.update} asked for at update {self.policy_version}")
         tensors, meta = self.learner.state_dict()
         last = self.last_response.SerializeToString().hex() if self.last_response else ""
         files = {
@@ -113,7 +130,9 @@ class TrainerRun:
             _META_FILE: json.dumps({"trainer": meta, "last_response": last}, sort_keys=True).encode(),
             _COORDINATOR_FILE: request.coordinator_state,
         }
-        path = self.store.save(request.update, files, self._manifest())
+        path = self.store.save(
+            request.update, files, self._manifest(), mean_reward=request.mean_reward, fence=self.fence
+        )
         self.coordinator_state = request.coordinator_state
         return trainer_pb2.SaveCheckpointResponse(
             path=str(path),
@@ -125,10 +144,15 @@ class TrainerRun:
         """Load the newest valid checkpoint.
 
         Raises:
-            CheckpointError: there is none, or it belongs to another task or vocabulary.
+            CheckpointError: there is none, or it belongs to another run, task or vocabulary.
         """
         self.loaded = self.store.load_newest()
         found, due = self.loaded.manifest.get("extra", {}), self._manifest()
+        if found.get("run_id") != due["run_id"]:
+            raise CheckpointError(
+                f"{self.loaded.path} is of run {found.get('run_id')}, not of {due['run_id']}: "
+                "name another directory, or resume that run"
+            )
         for key, absent in (("task_digest", None), ("further_task_digests", []), ("vocabulary_digest", None)):
             if found.get(key, absent) != due[key]:
                 raise CheckpointError(
@@ -154,8 +178,10 @@ class TrainerRun:
         }
 
 
-def open_run(spec: common_pb2.RunSpec, *, resume: bool) -> TrainerRun:
-    """Build a run's learner from its spec, with fresh weights or from the newest valid checkpoint.
+def open_run(spec: common_pb2.RunSpec, *, resume: bool, fence: int = 0) -> TrainerRun:
+    """Build a run's learner from its spec: from the newest valid checkpoint, or with fresh weights where none is.
+
+    With `resume` there has to be one.
 
     Raises:
         AltlasError: configuration, task, vocabulary, device or checkpoint is wrong.
@@ -180,10 +206,19 @@ def open_run(spec: common_pb2.RunSpec, *, resume: bool) -> TrainerRun:
     run = TrainerRun(
         spec=spec,
         learner=learner,
-        store=CheckpointStore(run_dir / "checkpoints", keep_last=config.run.keep_last),
+        store=CheckpointStore(
+            run_dir / "checkpoints",
+            keep_last=config.run.keep_last,
+            keep_best=config.run.keep_best,
+            keep_every=config.run.keep_every,
+        ),
         device=device,
         vocabulary=vocabulary,
+        fence=fence,
+        # A generator asks for the version it was told of, while the next update may have been learned.
+        versions_kept=config.run.max_lag + 2 if config.run.mode == "async" else 1,
+        is_async=config.run.mode == "async",
     )
-    if resume:
+    if resume or run.store.list():
         run.resume()
     return run

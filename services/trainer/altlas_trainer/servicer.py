@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
-from altlas.errors import ProtocolError
+from altlas.errors import FencedError, ProtocolError, StaleRunError
 from altlas.rpc.channel import CHUNK_BYTES
 from altlas.rpc.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from altlas_trainer import metrics
@@ -37,15 +37,28 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def Learn(self, request: trainer_pb2.LearnRequest, context: Context) -> trainer_pb2.LearnResponse:
         """Do one update; see the proto."""
         with metrics.LEARN_SECONDS.time():
-            response = await self._in_worker(lambda: self._run(request.run_id).learn(request))
+            response = await self._in_worker(lambda: self._run(request.run_id, request.fence).learn(request))
         metrics.observe(response)
         return response
 
     async def GetPolicy(
         self, request: trainer_pb2.GetPolicyRequest, context: Context
     ) -> AsyncIterator[trainer_pb2.GetPolicyResponse]:
-        """Stream the newest policy; see the proto."""
-        header, content = await self._in_worker(lambda: self._policy(request))
+        """Stream the policy asked for, or the newest; see the proto."""
+        run = self._run(request.run_id, request.fence)
+        # What is held already is given away while the thread learns.
+        version, held = request.min_version, run.snapshots.get((request.min_version, request.task))
+        if held is None:
+            version, content = await self._in_worker(lambda: self._newest(request))
+        else:
+            content = held
+        header = trainer_pb2.PolicyHeader(
+            spec=run.spec,
+            policy_version=version,
+            size_bytes=len(content),
+            sha256=hashlib.sha256(content).digest(),
+            fence=run.fence,
+        )
         yield trainer_pb2.GetPolicyResponse(header=header)
         for start in range(0, len(content), CHUNK_BYTES):
             yield trainer_pb2.GetPolicyResponse(chunk=content[start : start + CHUNK_BYTES])
@@ -55,7 +68,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> trainer_pb2.SaveCheckpointResponse:
         """Write a checkpoint; see the proto."""
         with metrics.CHECKPOINT_SECONDS.time():
-            response = await self._in_worker(lambda: self._run(request.run_id).save_checkpoint(request))
+            response = await self._in_worker(lambda: self._save(request))
         metrics.CHECKPOINT_BYTES.set(response.size_bytes)
         return response
 
@@ -63,7 +76,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self, request: trainer_pb2.ListCheckpointsRequest, context: Context
     ) -> trainer_pb2.ListCheckpointsResponse:
         """List the run's checkpoints, broken ones with their problem."""
-        entries = await self._in_worker(lambda: self._run(request.run_id).store.list())
+        entries = await self._in_worker(lambda: self._known(request.run_id).store.list())
         return trainer_pb2.ListCheckpointsResponse(
             checkpoints=[
                 trainer_pb2.CheckpointInfo(
@@ -80,17 +93,41 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def _in_worker(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, function)
 
-    def _run(self, run_id: str) -> TrainerRun:
+    def _known(self, run_id: str) -> TrainerRun:
         if run_id not in self._runs:
-            raise ProtocolError(f"run {run_id!r} is not open here: call OpenRun first (was the trainer restarted?)")
+            raise StaleRunError(
+                f"run {run_id!r} is not open at this trainer: it was restarted, or OpenRun never called"
+            )
         return self._runs[run_id]
+
+    def _run(self, run_id: str, fence: int) -> TrainerRun:
+        run = self._known(run_id)
+        if fence < run.fence:
+            raise FencedError(f"run {run_id!r} is led by a coordinator with fence {run.fence}, this call has {fence}")
+        if fence > run.fence:
+            raise StaleRunError(
+                f"run {run_id!r} is open for fence {run.fence}, this call has {fence}: OpenRun comes first"
+            )
+        return run
+
+    def _save(self, request: trainer_pb2.SaveCheckpointRequest) -> trainer_pb2.SaveCheckpointResponse:
+        response = self._run(request.run_id, request.fence).save_checkpoint(request)
+        if request.is_last:
+            # A repeat of this call finds the run gone, goes back to this checkpoint and ends there again.
+            del self._runs[request.run_id]
+        return response
 
     def _open(self, request: trainer_pb2.OpenRunRequest) -> trainer_pb2.OpenRunResponse:
         spec = request.spec
-        known = self._runs.get(spec.run_id)
-        if known is not None and known.spec != spec:
+        run = self._runs.get(spec.run_id)
+        if run is not None and run.spec != spec and request.fence <= run.fence:
             raise ProtocolError(f"run {spec.run_id!r} is open here with another spec")
-        run = known or open_run(spec, resume=request.resume)
+        if run is not None and request.fence < run.fence:
+            raise FencedError(
+                f"run {spec.run_id!r} is led by a coordinator with fence {run.fence}, not {request.fence}"
+            )
+        if run is None or request.fence > run.fence:
+            run = open_run(spec, resume=request.resume, fence=request.fence)
         self._runs[spec.run_id] = run
         LOGGER.info(
             "run %s on %s (%s) at update %d", spec.run_id, run.device.device, run.device.reason, run.policy_version
@@ -105,15 +142,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             policy_sha256=run.learner.sha256(),
         )
 
-    def _policy(self, request: trainer_pb2.GetPolicyRequest) -> tuple[trainer_pb2.PolicyHeader, bytes]:
-        run = self._run(request.run_id)
+    def _newest(self, request: trainer_pb2.GetPolicyRequest) -> tuple[int, bytes]:
+        run = self._run(request.run_id, request.fence)
         if run.policy_version < request.min_version:
-            raise ProtocolError(f"policy version {request.min_version} is not there yet: at {run.policy_version}")
-        content = run.policy_snapshot(request.task)
-        header = trainer_pb2.PolicyHeader(
-            spec=run.spec,
-            policy_version=run.policy_version,
-            size_bytes=len(content),
-            sha256=hashlib.sha256(content).digest(),
-        )
-        return header, content
+            raise StaleRunError(f"policy version {request.min_version} is not there yet: at {run.policy_version}")
+        return run.policy_version, run.policy_snapshot(request.task)

@@ -169,6 +169,7 @@ class Trainer:
             advantages=advantages,
             behaviour_log_probs=own.log_probs,
             entropy_weight=memory.entropy_weight.weight,
+            lag=self.updates - batch.policy_version if self._config.run.mode == "async" else 0,
         )
         losses.total.backward()  # type: ignore[no-untyped-call]
         return {

@@ -1,7 +1,8 @@
 """Every role as a process of this machine: Redis, trainer, generator, coordinator and evaluators on unix sockets.
 
 Invariants: no port is taken and nothing listens on the network; every process ends with this one, even when this one is
-killed; a role that dies is noticed: an evaluator is replaced a few times, any other ends the run with its last words.
+killed; a role that was killed is replaced, Redis too, up to a limit; one that ends by itself, or dies too often, ends
+the run with its last words.
 The processes start before grpc is imported here, so that nothing forks beside its threads.
 """
 
@@ -11,24 +12,27 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from altlas.config.sections import Config
-from altlas.errors import AltlasError
+from altlas.errors import AltlasError, TransientError
 from altlas.transport.embedded import EmbeddedRedis
 from altlas.transport.redis_client import connect_blocking
 
 LOGGER = logging.getLogger(__name__)
 CONFIG_FILE = "config.ini"
-_EVALUATOR_RESTARTS = 10
 _GRACE_S = 15.0
+_CALLEES = ("trainer", "generator")
+_FIRST_START = ("--no-adopt",)
 _LAST_WORDS_LINES = 15
 
 
@@ -57,7 +61,7 @@ class LocalStack:
         self._sockets = Path(tempfile.mkdtemp(prefix="altlas-"))
         self._redis: EmbeddedRedis | None = None
         self._roles: dict[str, RoleProcess] = {}
-        self._restarts = 0
+        self._restarts: Counter[str] = Counter()
 
     def __enter__(self) -> LocalStack:
         return self
@@ -74,8 +78,14 @@ class LocalStack:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process id of every role, by name."""
-        return {name: role.process.pid for name, role in self._roles.items()}
+        """Process id of every role, by name, and of Redis where it is our own."""
+        own = {"redis": self._redis.pid} if self._redis is not None else {}
+        return {name: role.process.pid for name, role in self._roles.items()} | own
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """How often each process has been replaced, by name; those never replaced are left out."""
+        return dict(self._restarts)
 
     def start(self) -> None:
         """Start every process; does not wait until they serve.
@@ -92,37 +102,61 @@ class LocalStack:
             redis_url = self._redis.url
         else:
             connect_blocking(redis_url).close()
-        trainer, generator = f"unix:{self._sockets}/trainer", f"unix:{self._sockets}/generator"
+        trainer = f"unix:{self._sockets}/trainer"
         self._spawn("trainer")
-        self._spawn("generator", "--trainer", trainer)
+        generators = [f"generator-{number}" for number in range(self._config.run.generators)]
+        for name in generators:
+            self._spawn(name, "--trainer", trainer)
         for number in range(self._config.run.evaluators):
             self._spawn(f"evaluator-{number}", "--redis-url", redis_url, *self._slots())
-        self._spawn("coordinator", "--trainer", trainer, "--generator", generator, "--redis-url", redis_url)
+        # Whoever holds the run's directory leads the run: a killed command's lease need not be waited for.
+        self._spawn(
+            "coordinator",
+            *("--trainer", trainer, "--redis-url", redis_url),
+            *(option for name in generators for option in ("--generator", f"unix:{self._sockets}/{name}")),
+            *("--name", f"{socket.gethostname()} {self._run_dir}"),
+            *_FIRST_START,
+        )
 
     def check(self) -> None:
-        """Look after the processes: replace a dead evaluator.
+        """Look after the processes: replace those that were killed.
 
         Raises:
-            AltlasError: another role has died, or evaluators die again and again; the message holds its last words.
+            AltlasError: a role has ended by itself, or one has died too often; the message holds its last words.
+            TransientError: Redis did not come back.
         """
-        if self._redis is not None:
-            self._redis.check()
+        self._check_redis()
         for name, role in list(self._roles.items()):
             code = role.process.poll()
             if code is None:
                 continue
-            if name.startswith("evaluator") and code < 0 and self._restarts < _EVALUATOR_RESTARTS:
-                self._restarts += 1
+            if code < 0 and self._may_restart(name):
                 LOGGER.warning("%s died (%s): starting another", name, _how(code))
+                # A coordinator that comes after another goes on with what that one led.
+                role.command = [word for word in role.command if word not in _FIRST_START]
                 role.process = self._popen(role.command, role.log_path)
                 continue
             raise AltlasError(f"{name} died ({_how(code)}); the end of {role.log_path}:\n{role.last_words()}")
 
+    def _check_redis(self) -> None:
+        if self._redis is None:
+            return
+        try:
+            self._redis.check()
+        except TransientError:
+            if not self._may_restart("redis"):
+                raise
+            LOGGER.warning("redis died: starting another")
+            self._redis.restart()
+
+    def _may_restart(self, name: str) -> bool:
+        self._restarts[name] += 1
+        return self._restarts[name] <= self._config.watchdog.restarts
+
     def stop(self) -> None:
         """End every process: coordinator and evaluators first, then the roles they call, then Redis."""
-        names = sorted(self._roles, key=lambda name: name in ("trainer", "generator"))
         for is_callee in (False, True):
-            group = [self._roles[name] for name in names if (name in ("trainer", "generator")) == is_callee]
+            group = [role for name, role in self._roles.items() if name.startswith(_CALLEES) == is_callee]
             for role in group:
                 role.process.terminate()
             deadline = time.monotonic() + _GRACE_S

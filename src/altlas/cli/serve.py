@@ -29,7 +29,16 @@ def load(
     return config
 
 
-def coordinator(config: Config, *, listen: str, trainer: str, generator: str, metrics_port: int | None) -> None:
+def coordinator(
+    config: Config,
+    *,
+    listen: str,
+    trainer: str,
+    generators: Sequence[str],
+    metrics_port: int | None,
+    name: str,
+    adopt: bool,
+) -> None:
     """Serve the coordinator."""
     from altlas_coordinator.app import serve
 
@@ -40,23 +49,33 @@ def coordinator(config: Config, *, listen: str, trainer: str, generator: str, me
         )
     asyncio.run(
         serve(
-            config, listen=listen, redis_url=redis_url, trainer=trainer, generator=generator, metrics_port=metrics_port
+            config,
+            listen=listen,
+            redis_url=redis_url,
+            trainer=trainer,
+            generators=generators,
+            metrics_port=metrics_port,
+            name=name,
+            adopt=adopt,
         )
     )
 
 
-def generator(*, listen: str, trainer: str, metrics_port: int | None) -> None:
+def generator(config: Config, *, listen: str, trainer: str, metrics_port: int | None) -> None:
     """Serve the generator."""
+    from altlas.rpc.security import load_security
     from altlas_generator.app import serve
 
-    asyncio.run(serve(listen=listen, trainer=trainer, metrics_port=metrics_port))
+    security = load_security(config.security)
+    asyncio.run(serve(listen=listen, trainer=trainer, metrics_port=metrics_port, security=security))
 
 
-def trainer(*, listen: str, metrics_port: int | None) -> None:
+def trainer(config: Config, *, listen: str, metrics_port: int | None) -> None:
     """Serve the trainer."""
+    from altlas.rpc.security import load_security
     from altlas_trainer.app import serve
 
-    asyncio.run(serve(listen=listen, metrics_port=metrics_port))
+    asyncio.run(serve(listen=listen, metrics_port=metrics_port, security=load_security(config.security)))
 
 
 def evaluator(config: Config, *, listen: str, metrics_port: int | None) -> None:

@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+import time
 import uuid
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from altlas.cli.live import LiveView
 from altlas.cli.local_stack import LocalStack
 from altlas.cli.train import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_SOLVED, EXIT_UNSOLVED, LocalRun
 from altlas.config.loader import config_to_json
 from altlas.core.curriculum import task_budgets
-from altlas.errors import AltlasError, TransientError
+from altlas.errors import AltlasError, TransientError, UnknownRunError
 from altlas.report.controls import Records, read_controls, standings_on
 from altlas.rpc.channel import call, connect, stream, wait_until_serving
 from altlas.rpc.common.v1 import common_pb2
 from altlas.rpc.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
+from altlas.rpc.security import load_security
 
 _START_S = 120.0
 _CALL_S = 30.0
 _WATCH_S = 600.0
 _CHECK_EVERY_S = 0.1
+T = TypeVar("T")
 # Filled in once a program has been shrunk.
 _NOT_SHRUNK: dict[str, Any] = {
     "shrunk_program": None,
@@ -88,21 +92,24 @@ class _Watch:
     async def _watch(self) -> RunResult:
         for name, address in self._stack.addresses.items():
             await wait_until_serving(address, role=name, timeout_s=_START_S)
-        async with connect(self._stack.addresses["coordinator"]) as channel:
+        security = load_security(self._run.config.security)
+        async with connect(self._stack.addresses["coordinator"], token=security.token) as channel:
             stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
             request = coordinator_pb2.CreateRunRequest(
                 request_id=uuid.uuid4().hex, spec=_spec(self._run), resume=self._run.resume
             )
-            await call(stub.CreateRun(request, timeout=_CALL_S), peer="coordinator")
+            await self._patiently(lambda: stub.CreateRun(request, timeout=_CALL_S))
             stopper = asyncio.create_task(self._stop_when_interrupted(stub))
             try:
-                await self._follow(stub)
+                await self._follow(stub, request)
             finally:
                 stopper.cancel()
             get = coordinator_pb2.GetRunRequest(run_id=self._run.run_id)
-            return self._result((await call(stub.GetRun(get, timeout=_CALL_S), peer="coordinator")).run)
+            return self._result((await self._patiently(lambda: stub.GetRun(get, timeout=_CALL_S))).run)
 
-    async def _follow(self, stub: coordinator_pb2_grpc.CoordinatorServiceStub) -> None:
+    async def _follow(
+        self, stub: coordinator_pb2_grpc.CoordinatorServiceStub, created: coordinator_pb2.CreateRunRequest
+    ) -> None:
         sequence = 0
         ended = (coordinator_pb2.RUN_STATE_FINISHED, coordinator_pb2.RUN_STATE_FAILED)
         while True:
@@ -114,13 +121,28 @@ class _Watch:
                     if response.event.state in ended:
                         return
             except TransientError:
-                continue  # the stream's own deadline: go on after the last event
+                # The stream's own deadline, or a coordinator that is being replaced: go on after the last event.
+                await asyncio.sleep(_CHECK_EVERY_S)
+            except UnknownRunError:
+                # A new coordinator that found no record of the run: Redis has lost its data too. Checkpoints remain.
+                await self._patiently(lambda: stub.CreateRun(created, timeout=_CALL_S))
+
+    async def _patiently(self, make: Callable[[], Awaitable[T]]) -> T:
+        """Make a call that may be repeated, again while its coordinator is being replaced."""
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                return await call(make(), peer="coordinator")
+            except TransientError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_CHECK_EVERY_S)
 
     async def _stop_when_interrupted(self, stub: coordinator_pb2_grpc.CoordinatorServiceStub) -> None:
         while not self._is_interrupted:
             await asyncio.sleep(_CHECK_EVERY_S)
         request = coordinator_pb2.StopRunRequest(run_id=self._run.run_id)
-        await call(stub.StopRun(request, timeout=_CALL_S), peer="coordinator")
+        await self._patiently(lambda: stub.StopRun(request, timeout=_CALL_S))
 
     def _result(self, run: coordinator_pb2.Run) -> RunResult:
         progress = run.progress
@@ -143,6 +165,7 @@ class _Watch:
             "seed": self._run.config.run.seed,
             "run_dir": str(self._run.run_dir),
             "stop_reason": "failed" if has_failed else reason,
+            "restarts": dict(self._stack.restarts),
             **_first_solutions(self._run),
             "controls": tasks[0]["controls"] if len(tasks) == 1 else {},
             **_NOT_SHRUNK,

@@ -80,6 +80,17 @@ def ppo_loss(log_probs: Tensor, behaviour_log_probs: Tensor, advantages: Tensor,
     return -torch.minimum(ratios * advantages, ratios.clamp(1.0 - clip, 1.0 + clip) * advantages).mean()
 
 
+def clipped_reinforce_loss(
+    log_probs: Tensor, behaviour_log_probs: Tensor, advantages: Tensor, clip: float, *, programs: int
+) -> Tensor:
+    """Return -(1/B) sum_s min(rho_s A_s, clip(rho_s, 1 - c, 1 + c) A_s) over the tokens s of B programs.
+
+    `ppo_loss` summed over a program's tokens as `reinforce_loss` is: where the policy is still the one that drew the
+    programs, every rho_s is 1 and the gradient is that of REINFORCE.
+    """
+    return ppo_loss(log_probs, behaviour_log_probs, advantages, clip) * (len(log_probs) / programs)
+
+
 def risk_seeking_advantages(returns: Tensor, quantile: float) -> Tensor:
     """Return A_i = (r_i - q) 1[r_i >= q] / eps, [B], with q the (1 - eps) quantile of the batch.
 
@@ -202,6 +213,7 @@ def update_losses(
     advantages: Tensor,
     behaviour_log_probs: FloatArray,
     entropy_weight: float,
+    lag: int = 0,
 ) -> Losses:
     """Return loss_scale (policy_weight L_policy - entropy_weight H) + pqt_weight L_queue.
 
@@ -212,6 +224,7 @@ def update_losses(
         advantages: float64 [B], of `Objective.advantages`.
         behaviour_log_probs: float32 [B, T], of the batch as sampled.
         entropy_weight: of `EntropyWeight`.
+        lag: updates since the policy that drew the batch.
     """
     size = len(advantages)
     if not size:
@@ -219,7 +232,10 @@ def update_losses(
     log_probs, entropies = values.log_probs.cpu().double(), values.entropies.cpu().double()
     sizes = torch.from_numpy(lengths)
     if section.name == "ppo":
-        policy = _ppo_of_batch(values, advantages, behaviour_log_probs, section.ppo_clip)
+        policy = ppo_loss(*_by_token(values, advantages, behaviour_log_probs), section.ppo_clip)
+    elif lag > 0 and section.lag_clip and not section.importance_cap:
+        tokens = _by_token(values, advantages, behaviour_log_probs)
+        policy = clipped_reinforce_loss(*tokens, section.lag_clip, programs=size)
     else:
         policy = reinforce_loss(log_probs[:size], _weighted(section, log_probs[:size], advantages, behaviour_log_probs))
     per_token = mean_entropy(entropies[:size], sizes[:size])
@@ -253,14 +269,16 @@ def _weighted(
     return advantages * truncated_importance(log_probs, behaviour, section.importance_cap)
 
 
-def _ppo_of_batch(values: ProgramValues, advantages: Tensor, behaviour_log_probs: FloatArray, clip: float) -> Tensor:
+def _by_token(
+    values: ProgramValues, advantages: Tensor, behaviour_log_probs: FloatArray
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log p, log mu and A of each of the batch's S tokens, [S]."""
     in_batch = np.flatnonzero(values.programs < len(advantages))
     programs, positions = values.programs[in_batch], values.positions[in_batch]
-    return ppo_loss(
+    return (
         values.token_log_probs.cpu().double()[torch.from_numpy(in_batch)],
         torch.from_numpy(behaviour_log_probs[programs, positions].astype(np.float64)),
         advantages[torch.from_numpy(programs)],
-        clip,
     )
 
 
