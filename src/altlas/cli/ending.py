@@ -1,4 +1,4 @@
-"""What `altlas train` prints for a person when a run has ended."""
+"""What is printed for a person when a run has ended."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ _CONTROL = "ga_archive"
 
 
 def print_result(summary: Mapping[str, Any], run: LocalRun, *, is_quiet: bool) -> None:
+    """Print how a local run ended, where its files are and how to go on."""
+    print_outcome(summary)
+    if not is_quiet:
+        console = Console()
+        console.print(f"run directory: {summary['run_dir']}", highlight=False)
+        if summary["stop_reason"] not in ("solved", "failed"):
+            console.print(f"to go on: altlas train {run.task_name} --resume --run-dir {run.run_dir}", highlight=False)
+    sys.stdout.flush()
+
+
+def print_outcome(summary: Mapping[str, Any]) -> None:
     """Print how a run ended: its program, or of several tasks a table."""
     console = Console()
     console.print(_headline(summary), highlight=False)
@@ -30,10 +41,6 @@ def print_result(summary: Mapping[str, Any], run: LocalRun, *, is_quiet: bool) -
         if summary["stop_reason"] != "failed":
             for line in control_lines(summary["controls"]):
                 console.print(line, highlight=False, soft_wrap=True)
-    if not is_quiet:
-        console.print(f"run directory: {summary['run_dir']}", highlight=False)
-        if summary["stop_reason"] not in ("solved", "failed"):
-            console.print(f"to go on: altlas train {run.task_name} --resume --run-dir {run.run_dir}", highlight=False)
     sys.stdout.flush()
 
 
@@ -58,8 +65,9 @@ def _headline(summary: Mapping[str, Any]) -> str:
     tasks = summary["tasks"]
     if summary["stop_reason"] == "failed":
         return f"[red]failed[/red] after {speed}: {summary['error']}"
-    if summary["verified"] and summary["stop_reason"] == "solved":
-        return f"[green]solved[/green] {summary['task']} after {speed}"
+    if summary["verified"]:
+        reason = "" if summary["stop_reason"] == "solved" else f" ({summary['stop_reason']})"
+        return f"[green]solved[/green] {summary['task']}{reason} after {speed}"
     if len(tasks) > 1:
         verified = sum(task["verified"] for task in tasks)
         return f"[yellow]{verified} of {len(tasks)} tasks solved[/yellow] ({summary['stop_reason']}), {speed}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,22 +20,23 @@ from altlas.rpc.coordinator.v1 import coordinator_pb2
 _LINE_EVERY_S = 2.0
 
 
-class LiveView:
-    """A context manager; `show` after every update. With --json it writes to stderr, with --quiet nothing."""
+class RunView:
+    """A context manager; `show` after every update. With --json it writes to stderr, with --quiet only notes."""
 
-    def __init__(self, run: LocalRun, *, is_quiet: bool, is_json: bool) -> None:
-        self._run = run
+    def __init__(self, headline: str, *, is_quiet: bool, is_json: bool) -> None:
+        self._headline = headline
         self._console = Console(stderr=is_json, quiet=is_quiet)
         is_live = self._console.is_terminal and not is_quiet
         self._live = Live(console=self._console, refresh_per_second=4, transient=True) if is_live else None
         self._last_line = 0.0
         self._note = ""
+        self._progress = coordinator_pb2.Progress()
 
-    def __enter__(self) -> LiveView:
-        verb = "resuming" if self._run.resume else "training on"
-        self._console.print(f"{verb} {self._run.task_name}, seed {self._run.config.run.seed}, in {self._run.run_dir}")
+    def __enter__(self) -> Self:
+        self._console.print(self._headline, highlight=False, soft_wrap=True)
         if self._live is not None:
             self._live.start()
+            self._refresh(self._live)
         return self
 
     def __exit__(
@@ -44,17 +46,20 @@ class LiveView:
             self._live.stop()
 
     def say(self, note: str) -> None:
-        """Show a note."""
+        """Show a note: under the panel until another comes, or as a line of its own."""
         self._note = note
         if self._live is None:
             print(note, file=sys.stderr, flush=True)
+        else:
+            self._refresh(self._live)
 
     def show(self, progress: coordinator_pb2.Progress) -> None:
         """Show where the run stands."""
         if not progress.update:
             return
+        self._progress = progress
         if self._live is not None:
-            self._live.update(self._panel(progress))
+            self._refresh(self._live)
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
             self._console.print(
@@ -62,6 +67,10 @@ class LiveView:
                 f"{progress.best_reward:.3f}  entropy {progress.metrics['entropy']:.2f}  {_speed(progress):.0f} per s",
                 highlight=False,
             )
+
+    def _refresh(self, live: Live) -> None:
+        waiting = Text(self._note or "waiting for the first update", style="yellow")
+        live.update(self._panel(self._progress) if self._progress.update else waiting)
 
     def _panel(self, progress: coordinator_pb2.Progress) -> Group:
         budget = Table.grid(padding=(0, 2))
@@ -86,6 +95,15 @@ class LiveView:
         best = Syntax(progress.best_program, "python", background_color="default")
         parts: list[RenderableType] = [budget, table, Text("best program so far", style="bold"), best]
         return Group(*parts, Text(self._note, style="yellow")) if self._note else Group(*parts)
+
+
+class LiveView(RunView):
+    """The view of a local run."""
+
+    def __init__(self, run: LocalRun, *, is_quiet: bool, is_json: bool) -> None:
+        verb = "resuming" if run.resume else "training on"
+        headline = f"{verb} {run.task_name}, seed {run.config.run.seed}, in {run.run_dir}"
+        super().__init__(headline, is_quiet=is_quiet, is_json=is_json)
 
 
 def _of_task(progress: coordinator_pb2.Progress) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from altlas import __version__
+from altlas.cli.remote_commands import runs_app, submit, watch
 from altlas.errors import AltlasError, CheckpointError, ConfigError, TaskError, VocabularyError
 
 EXIT_FAILURE, EXIT_USAGE = 1, 2
@@ -27,6 +28,7 @@ app.add_typer(tasks_app, name="tasks")
 bench_app = typer.Typer(help="Compare algorithms.", no_args_is_help=True)
 app.add_typer(serve_app, name="serve")
 app.add_typer(bench_app, name="bench")
+app.add_typer(runs_app, name="runs")
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="A configuration file over the shipped config.ini.", show_default=False)
@@ -122,6 +124,60 @@ def train(
     raise typer.Exit(run_training(request))
 
 
+app.command()(submit)
+app.command()(watch)
+
+
+KillsOption = Annotated[int, typer.Option(min=1, help="How often something is killed.")]
+DrillSeedOption = Annotated[int, typer.Option(help="Seed of the run, and of what is killed when.")]
+DrillBudgetOption = Annotated[
+    int | None, typer.Option(metavar="PROGRAMS", help="Of each run; default: enough for the kills.", show_default=False)
+]
+DrillJsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+
+
+@app.command()
+def chaos(
+    task: TasksArgument,
+    kills: KillsOption = 20,
+    seed: DrillSeedOption = 1,
+    budget: DrillBudgetOption = None,
+    as_json: DrillJsonOption = False,
+    set_: SetOption = None,
+) -> None:
+    """Kill random roles and Redis during a run, and compare its end with that of a run that is left alone.
+
+    Exit codes: 0 nothing lost, nothing twice, the same policy to the last bit; 1 anything else.
+    """
+    from altlas.cli.drills import DrillRequest, run_chaos
+
+    request = DrillRequest(
+        task=task, kills=kills, seed=seed, budget=budget or 0, overrides=tuple(set_ or []), as_json=as_json
+    )
+    raise typer.Exit(run_chaos(request))
+
+
+@app.command("verify-resume")
+def verify_resume(
+    task: TasksArgument,
+    kills: KillsOption = 3,
+    seed: DrillSeedOption = 1,
+    budget: DrillBudgetOption = None,
+    as_json: DrillJsonOption = False,
+    set_: SetOption = None,
+) -> None:
+    """Kill whole runs and resume them, and compare the end with that of a run that is left alone.
+
+    Exit codes: 0 nothing lost, nothing twice, the same policy to the last bit; 1 anything else.
+    """
+    from altlas.cli.drills import DrillRequest, run_verify_resume
+
+    request = DrillRequest(
+        task=task, kills=kills, seed=seed, budget=budget or 0, overrides=tuple(set_ or []), as_json=as_json
+    )
+    raise typer.Exit(run_verify_resume(request))
+
+
 @app.command()
 def execute(
     language: Annotated[str, typer.Option(help="Language of records that name none.")] = "python",
@@ -147,6 +203,21 @@ def score(
     from altlas.cli.evaluate import run_score
 
     raise typer.Exit(run_score(task=task, config_file=config, overrides=set_ or []))
+
+
+@app.command()
+def certs(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")],
+    hosts: Annotated[
+        str, typer.Option(metavar="HOST,HOST", help="Names and addresses of the machines, besides this one's own.")
+    ] = "",
+    days: Annotated[int, typer.Option(help="For how long the certificates hold.")] = 365,
+) -> None:
+    """Make a development authority and a certificate for each role, for security.tls_ca, tls_cert and tls_key."""
+    from altlas.cli.certs import make_certs
+
+    for path in make_certs(directory, hosts=[host for host in hosts.split(",") if host], days=days):
+        typer.echo(str(path))
 
 
 @app.command()
@@ -252,7 +323,20 @@ def bench_learning(
 @serve_app.command("coordinator")
 def serve_coordinator(
     trainer: Annotated[str, typer.Option(help="Address of the trainer.")] = "127.0.0.1:50053",
-    generator: Annotated[str, typer.Option(help="Address of the generator.")] = "127.0.0.1:50052",
+    generator: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a generator; may be given often. Default: 127.0.0.1:50052.", show_default=False),
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Under which runs are led; no other coordinator may have it at the same time. Default: host, address.",
+            show_default=False,
+        ),
+    ] = "",
+    adopt: Annotated[
+        bool, typer.Option("--adopt/--no-adopt", help="Go on with runs that a coordinator of this name left.")
+    ] = True,
     redis_url: RedisOption = None,
     listen: ListenOption = "127.0.0.1:50051",
     metrics_port: MetricsOption = None,
@@ -267,8 +351,10 @@ def serve_coordinator(
         serve.load(config, set_ or [], redis_url=redis_url, role="coordinator", parent=parent),
         listen=listen,
         trainer=trainer,
-        generator=generator,
+        generators=generator or ["127.0.0.1:50052"],
         metrics_port=metrics_port,
+        name=name,
+        adopt=adopt,
     )
 
 
@@ -284,8 +370,8 @@ def serve_generator(
     """Sample programs from the policy."""
     from altlas.cli import serve
 
-    serve.load(config, set_ or [], redis_url=None, role="generator", parent=parent)
-    serve.generator(listen=listen, trainer=trainer, metrics_port=metrics_port)
+    resolved = serve.load(config, set_ or [], redis_url=None, role="generator", parent=parent)
+    serve.generator(resolved, listen=listen, trainer=trainer, metrics_port=metrics_port)
 
 
 @serve_app.command("trainer")
@@ -299,8 +385,8 @@ def serve_trainer(
     """Own the weights: updates and checkpoints."""
     from altlas.cli import serve
 
-    serve.load(config, set_ or [], redis_url=None, role="trainer", parent=parent)
-    serve.trainer(listen=listen, metrics_port=metrics_port)
+    resolved = serve.load(config, set_ or [], redis_url=None, role="trainer", parent=parent)
+    serve.trainer(resolved, listen=listen, metrics_port=metrics_port)
 
 
 @serve_app.command("evaluator")
