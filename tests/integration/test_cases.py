@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -220,8 +221,10 @@ def test_processes_killed_from_outside_are_run_again(tier: Tier, depth: int) -> 
         while not killed.is_set():
             below = descendants(launcher)
             if len(below) == 2:
-                os.kill(below[depth - 1], signal.SIGKILL)
-                killed.set()
+                # It may have ended since it was found; then another comes.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(below[depth - 1], signal.SIGKILL)
+                    killed.set()
 
     thread = threading.Thread(target=kill)
     thread.start()

@@ -525,3 +525,17 @@ def test_records_survive_the_way() -> None:
 
 def test_machine_is_known() -> None:
     assert kernel.machine() in kernel.NUMBERS
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGTERM"])
+def test_what_the_evaluators_own_parent_ignores_ends_a_program_all_the_same(tier: Tier, name: str) -> None:
+    number = signal.Signals[name]
+    before = signal.signal(number, signal.SIG_IGN)  # as nohup and a shell's background do
+    try:
+        with Executor(SandboxSection(slots=1), tier=tier) as executor:
+            source = f"import os, signal\nos.kill(os.getpid(), signal.{name})\nprint('went on')".encode()
+            execution = executor.submit(Program(source=source), Limits(cpu_s=1.0, wall_s=2.0)).result()
+    finally:
+        signal.signal(number, before)
+    assert (execution.status, execution.stdout) == (ProgramStatus.RUNTIME_ERROR, b"")

@@ -35,6 +35,15 @@ def _fix_addresses(arguments: list[str]) -> None:
             os.execv(sys.executable, arguments)
 
 
+def _restore_signals(*, has_scope: bool) -> None:
+    """Undo what whoever started the evaluator ignores, as nohup and shells do: a program must end alike everywhere."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGINT}:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    # Process 1 of a namespace gets from inside only the signals that it handles: without a scope, none.
+    signal.signal(signal.SIGINT, signal.default_int_handler if has_scope else signal.SIG_DFL)
+
+
 def _take_descriptors(control: int, source: int) -> None:
     """Move the control socket to 3 and the source to 4, and close all above."""
     spare = os.dup(control), os.dup(source)
@@ -76,10 +85,7 @@ class Launcher:
             else forkloop.NativeLoop(native, confinement, self._event)
         )
         signal.pthread_sigmask(signal.SIG_BLOCK, forkloop.AWAITED)
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        # Process 1 of a namespace gets from inside only the signals that it handles: without a scope, none.
-        if confinement.scope < 0:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _restore_signals(has_scope=confinement.scope >= 0)
 
     def serve(self) -> None:
         """Answer requests until the supervisor hangs up."""
