@@ -42,6 +42,18 @@ def test_a_restarted_coordinator_takes_its_own_lease_over_at_once(bench: Bench) 
     bench.run(scenario)
 
 
+def test_a_fence_is_larger_than_one_known_from_elsewhere(bench: Bench) -> None:
+    async def scenario(_: JobQueue) -> None:
+        queue = bench.another_queue()
+        # As of a checkpoint that was written when the server's clock stood later.
+        known = await queue.lead(owner="here:1") + 3_600_000_000
+        assert await queue.lead(owner="here:1", above=known) == known + 1
+        await queue.keep_lead()
+        assert await queue.lead(owner="here:1") == known + 2
+
+    bench.run(scenario)
+
+
 def test_a_lease_that_ran_out_is_another_coordinators(bench: Bench) -> None:
     async def scenario(_: JobQueue) -> None:
         slow, quick = bench.another_queue(), bench.another_queue()

@@ -70,10 +70,10 @@ class Session:
         """
         timeout_s = self.config.transport.rpc_timeout_s
         run_id = self.spec.run_id
-        fence = await until_back(lambda: self.queue.lead(owner=self.owner), peer="lease", limit_s=timeout_s)
-        metrics.FENCE.set(fence)
-        learner = TrainerClient(peers.trainer, run_id=run_id, fence=fence, timeout_s=timeout_s)
-        opened = await learner.open(self.spec, resume=resume)
+        fence, learner, opened = await self._open(peers, above=0, resume=resume)
+        if opened.checkpoint_fence >= fence:
+            # Redis has lost the fence that wrote the checkpoint, and its clock was set back since.
+            fence, learner, opened = await self._open(peers, above=opened.checkpoint_fence, resume=resume)
         totals, seen = RunTotals.start(len(self.gradings)), [NO_KEYS for _ in self.gradings]
         if opened.coordinator_state:
             totals, seen = unpack_state(opened.coordinator_state)
@@ -106,6 +106,18 @@ class Session:
             watchdog=Watchdog(self.config.watchdog, time.monotonic),
             is_new=not opened.checkpoint,
         )
+
+    async def _open(
+        self, peers: Peers, *, above: int, resume: bool
+    ) -> tuple[int, TrainerClient, trainer_pb2.OpenRunResponse]:
+        """Take the lease and open the run at the trainer."""
+        timeout_s = self.config.transport.rpc_timeout_s
+        fence = await until_back(
+            lambda: self.queue.lead(owner=self.owner, above=above), peer="lease", limit_s=timeout_s
+        )
+        metrics.FENCE.set(fence)
+        learner = TrainerClient(peers.trainer, run_id=self.spec.run_id, fence=fence, timeout_s=timeout_s)
+        return fence, learner, await learner.open(self.spec, resume=resume)
 
     def _tell(self, opened: trainer_pb2.OpenRunResponse, totals: RunTotals) -> None:
         if opened.warning:

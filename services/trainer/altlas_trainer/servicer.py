@@ -137,6 +137,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             coordinator_state=run.coordinator_state,
             checkpoint=str(run.loaded.path) if run.loaded else "",
             warning=(run.loaded.warning or "") if run.loaded else "",
+            checkpoint_fence=run.loaded.manifest["fence"] if run.loaded else 0,
             device=f"{run.device.device} ({run.device.reason})",
             parameters=run.learner.parameters,
             policy_sha256=run.learner.sha256(),

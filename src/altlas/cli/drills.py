@@ -22,7 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from altlas.config.loader import load_config
 from altlas.errors import AltlasError
+from altlas.tasks import expand_references, load_task
+from altlas_evaluator.languages.registry import task_languages
 
 EXIT_EQUAL, EXIT_DIFFERENT = 0, 1
 ROLES = ("trainer", "generator", "evaluator", "coordinator", "redis")
@@ -41,9 +44,14 @@ _SETTINGS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class DrillRequest:
-    """What was asked on the command line. budget: programs; 0 is enough for the kills."""
+    """What was asked on the command line. budget: programs; 0 is enough for the kills.
+
+    Raises:
+        TaskError: there is no such task.
+        ConfigError: an override is wrong.
+    """
 
     task: str
     kills: int
@@ -51,6 +59,12 @@ class DrillRequest:
     budget: int
     overrides: Sequence[str]
     as_json: bool
+
+    def __post_init__(self) -> None:
+        # Said here, or the first run would fail with it.
+        for reference in expand_references(self.task):
+            load_task(reference, languages=task_languages())
+        load_config(config_file=None, environ=os.environ, overrides=self.overrides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +193,12 @@ def _result(process: subprocess.Popen[str]) -> dict[str, Any]:
     """Wait for the run's end and return the object that it printed.
 
     Raises:
-        AltlasError: it failed, or printed none.
+        AltlasError: it failed, printed none, or did not end.
     """
-    stdout, stderr = process.communicate(timeout=_TIMEOUT_S)
+    try:
+        stdout, stderr = process.communicate(timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise AltlasError(f"the run did not end within {_TIMEOUT_S:.0f} s") from error
     try:
         result = json.loads(stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:

@@ -151,10 +151,7 @@ def chaos(
     """
     from altlas.cli.drills import DrillRequest, run_chaos
 
-    request = DrillRequest(
-        task=task, kills=kills, seed=seed, budget=budget or 0, overrides=tuple(set_ or []), as_json=as_json
-    )
-    raise typer.Exit(run_chaos(request))
+    raise typer.Exit(run_chaos(DrillRequest(task, kills, seed, budget or 0, tuple(set_ or []), as_json)))
 
 
 @app.command("verify-resume")
@@ -172,10 +169,7 @@ def verify_resume(
     """
     from altlas.cli.drills import DrillRequest, run_verify_resume
 
-    request = DrillRequest(
-        task=task, kills=kills, seed=seed, budget=budget or 0, overrides=tuple(set_ or []), as_json=as_json
-    )
-    raise typer.Exit(run_verify_resume(request))
+    raise typer.Exit(run_verify_resume(DrillRequest(task, kills, seed, budget or 0, tuple(set_ or []), as_json)))
 
 
 @app.command()

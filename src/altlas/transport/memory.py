@@ -149,13 +149,13 @@ class MemoryJobQueue:
     def _run(self) -> _Run:
         return self._transport.runs.setdefault(self._run_id, _Run())
 
-    async def lead(self, *, owner: str) -> int:
+    async def lead(self, *, owner: str, above: int = 0) -> int:
         """See `JobQueue.lead`."""
         with self._transport.changed:
             run, now = self._run, self._transport.clock()
             if (holder := run.holder(now)) not in ("", owner):
                 raise LeaseHeldError(self._run_id, holder=holder, remaining_s=run.led_until - now)
-            self._fence, self._owner = max(run.fence + 1, time.time_ns() // 1000), owner
+            self._fence, self._owner = max(run.fence + 1, above + 1, time.time_ns() // 1000), owner
             self._take_lease(run)
             self._transport.announce()
             return self._fence

@@ -142,8 +142,8 @@ class JobQueue(Protocol):
     not checked, which is for drills and benchmarks.
     """
 
-    async def lead(self, *, owner: str) -> int:
-        """Becomes the run's coordinator for `lease_s` and returns its fence, larger than every earlier one.
+    async def lead(self, *, owner: str, above: int = 0) -> int:
+        """Becomes the run's coordinator for `lease_s` and returns its fence, larger than every earlier one and `above`.
 
         `owner` names what can exist once, such as host and listen address: who comes back under the same name takes its
         own lease over at once.

@@ -82,10 +82,12 @@ class RedisJobQueue:
         self._fence = 0
         self._owner = ""
 
-    async def lead(self, *, owner: str) -> int:
+    async def lead(self, *, owner: str, above: int = 0) -> int:
         """See `JobQueue.lead`."""
         with own_errors(self._address):
-            reply = await self._scripts["lead"](keys=[self._keys.lease, self._keys.meta], args=[owner, self._lease_ms])
+            reply = await self._scripts["lead"](
+                keys=[self._keys.lease, self._keys.meta], args=[owner, self._lease_ms, above]
+            )
         if not reply[0]:
             raise LeaseHeldError(self._keys.run_id, holder=reply[1].decode(), remaining_s=reply[2] / 1000)
         self._fence, self._owner = int(reply[0]), owner

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from altlas.rpc.common.v1 import common_pb2 as altlas_dot_rpc_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#altlas/rpc/trainer/v1/trainer.proto\x12\x15\x61ltlas.rpc.trainer.v1\x1a!altlas/rpc/common/v1/common.proto\"\\\n\x0eOpenRunRequest\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.altlas.rpc.common.v1.RunSpec\x12\x0e\n\x06resume\x18\x02 \x01(\x08\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\"\xa4\x01\n\x0fOpenRunResponse\x12\x16\n\x0epolicy_version\x18\x01 \x01(\x04\x12\x19\n\x11\x63oordinator_state\x18\x02 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\x0f\n\x07warning\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x12\n\nparameters\x18\x06 \x01(\x04\x12\x15\n\rpolicy_sha256\x18\x07 \x01(\t\"\xeb\x01\n\x0cLearnRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06update\x18\x02 \x01(\x04\x12\x19\n\x11\x62\x65haviour_version\x18\x03 \x01(\x04\x12;\n\x0ctrajectories\x18\x04 \x03(\x0b\x32%.altlas.rpc.common.v1.TrajectoryBatch\x12\x30\n\x06scores\x18\x05 \x01(\x0b\x32 .altlas.rpc.common.v1.ScoreBatch\x12\x14\n\x0creinitialise\x18\x06 \x01(\x08\x12\x0c\n\x04task\x18\x07 \x01(\r\x12\r\n\x05\x66\x65nce\x18\x08 \x01(\x04\"\x9b\x01\n\rLearnResponse\x12\x16\n\x0epolicy_version\x18\x01 \x01(\x04\x12\x42\n\x07metrics\x18\x02 \x03(\x0b\x32\x31.altlas.rpc.trainer.v1.LearnResponse.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"T\n\x10GetPolicyRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0bmin_version\x18\x02 \x01(\x04\x12\x0c\n\x04task\x18\x03 \x01(\r\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x04\"c\n\x11GetPolicyResponse\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.altlas.rpc.trainer.v1.PolicyHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x86\x01\n\x0cPolicyHeader\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.altlas.rpc.common.v1.RunSpec\x12\x16\n\x0epolicy_version\x18\x02 \x01(\x04\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x04\"\x87\x01\n\x15SaveCheckpointRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06update\x18\x02 \x01(\x04\x12\x19\n\x11\x63oordinator_state\x18\x03 \x01(\x0c\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x04\x12\x13\n\x0bmean_reward\x18\x05 \x01(\x01\x12\x0f\n\x07is_last\x18\x06 \x01(\x08\"Q\n\x16SaveCheckpointResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x15\n\rpolicy_sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"(\n\x16ListCheckpointsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"U\n\x17ListCheckpointsResponse\x12:\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32%.altlas.rpc.trainer.v1.CheckpointInfo\"N\n\x0e\x43heckpointInfo\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06update\x18\x02 \x01(\x04\x12\r\n\x05valid\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t2\x81\x04\n\x0eTrainerService\x12X\n\x07OpenRun\x12%.altlas.rpc.trainer.v1.OpenRunRequest\x1a&.altlas.rpc.trainer.v1.OpenRunResponse\x12R\n\x05Learn\x12#.altlas.rpc.trainer.v1.LearnRequest\x1a$.altlas.rpc.trainer.v1.LearnResponse\x12`\n\tGetPolicy\x12\'.altlas.rpc.trainer.v1.GetPolicyRequest\x1a(.altlas.rpc.trainer.v1.GetPolicyResponse0\x01\x12m\n\x0eSaveCheckpoint\x12,.altlas.rpc.trainer.v1.SaveCheckpointRequest\x1a-.altlas.rpc.trainer.v1.SaveCheckpointResponse\x12p\n\x0fListCheckpoints\x12-.altlas.rpc.trainer.v1.ListCheckpointsRequest\x1a..altlas.rpc.trainer.v1.ListCheckpointsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#altlas/rpc/trainer/v1/trainer.proto\x12\x15\x61ltlas.rpc.trainer.v1\x1a!altlas/rpc/common/v1/common.proto\"\\\n\x0eOpenRunRequest\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.altlas.rpc.common.v1.RunSpec\x12\x0e\n\x06resume\x18\x02 \x01(\x08\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\"\xbe\x01\n\x0fOpenRunResponse\x12\x16\n\x0epolicy_version\x18\x01 \x01(\x04\x12\x19\n\x11\x63oordinator_state\x18\x02 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\x0f\n\x07warning\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x12\n\nparameters\x18\x06 \x01(\x04\x12\x15\n\rpolicy_sha256\x18\x07 \x01(\t\x12\x18\n\x10\x63heckpoint_fence\x18\x08 \x01(\x04\"\xeb\x01\n\x0cLearnRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06update\x18\x02 \x01(\x04\x12\x19\n\x11\x62\x65haviour_version\x18\x03 \x01(\x04\x12;\n\x0ctrajectories\x18\x04 \x03(\x0b\x32%.altlas.rpc.common.v1.TrajectoryBatch\x12\x30\n\x06scores\x18\x05 \x01(\x0b\x32 .altlas.rpc.common.v1.ScoreBatch\x12\x14\n\x0creinitialise\x18\x06 \x01(\x08\x12\x0c\n\x04task\x18\x07 \x01(\r\x12\r\n\x05\x66\x65nce\x18\x08 \x01(\x04\"\x9b\x01\n\rLearnResponse\x12\x16\n\x0epolicy_version\x18\x01 \x01(\x04\x12\x42\n\x07metrics\x18\x02 \x03(\x0b\x32\x31.altlas.rpc.trainer.v1.LearnResponse.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"T\n\x10GetPolicyRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0bmin_version\x18\x02 \x01(\x04\x12\x0c\n\x04task\x18\x03 \x01(\r\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x04\"c\n\x11GetPolicyResponse\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.altlas.rpc.trainer.v1.PolicyHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x86\x01\n\x0cPolicyHeader\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.altlas.rpc.common.v1.RunSpec\x12\x16\n\x0epolicy_version\x18\x02 \x01(\x04\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x04\"\x87\x01\n\x15SaveCheckpointRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06update\x18\x02 \x01(\x04\x12\x19\n\x11\x63oordinator_state\x18\x03 \x01(\x0c\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x04\x12\x13\n\x0bmean_reward\x18\x05 \x01(\x01\x12\x0f\n\x07is_last\x18\x06 \x01(\x08\"Q\n\x16SaveCheckpointResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x15\n\rpolicy_sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"(\n\x16ListCheckpointsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"U\n\x17ListCheckpointsResponse\x12:\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32%.altlas.rpc.trainer.v1.CheckpointInfo\"N\n\x0e\x43heckpointInfo\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06update\x18\x02 \x01(\x04\x12\r\n\x05valid\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t2\x81\x04\n\x0eTrainerService\x12X\n\x07OpenRun\x12%.altlas.rpc.trainer.v1.OpenRunRequest\x1a&.altlas.rpc.trainer.v1.OpenRunResponse\x12R\n\x05Learn\x12#.altlas.rpc.trainer.v1.LearnRequest\x1a$.altlas.rpc.trainer.v1.LearnResponse\x12`\n\tGetPolicy\x12\'.altlas.rpc.trainer.v1.GetPolicyRequest\x1a(.altlas.rpc.trainer.v1.GetPolicyResponse0\x01\x12m\n\x0eSaveCheckpoint\x12,.altlas.rpc.trainer.v1.SaveCheckpointRequest\x1a-.altlas.rpc.trainer.v1.SaveCheckpointResponse\x12p\n\x0fListCheckpoints\x12-.altlas.rpc.trainer.v1.ListCheckpointsRequest\x1a..altlas.rpc.trainer.v1.ListCheckpointsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,29 +37,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENRUNREQUEST']._serialized_start=97
   _globals['_OPENRUNREQUEST']._serialized_end=189
   _globals['_OPENRUNRESPONSE']._serialized_start=192
-  _globals['_OPENRUNRESPONSE']._serialized_end=356
-  _globals['_LEARNREQUEST']._serialized_start=359
-  _globals['_LEARNREQUEST']._serialized_end=594
-  _globals['_LEARNRESPONSE']._serialized_start=597
-  _globals['_LEARNRESPONSE']._serialized_end=752
-  _globals['_LEARNRESPONSE_METRICSENTRY']._serialized_start=706
-  _globals['_LEARNRESPONSE_METRICSENTRY']._serialized_end=752
-  _globals['_GETPOLICYREQUEST']._serialized_start=754
-  _globals['_GETPOLICYREQUEST']._serialized_end=838
-  _globals['_GETPOLICYRESPONSE']._serialized_start=840
-  _globals['_GETPOLICYRESPONSE']._serialized_end=939
-  _globals['_POLICYHEADER']._serialized_start=942
-  _globals['_POLICYHEADER']._serialized_end=1076
-  _globals['_SAVECHECKPOINTREQUEST']._serialized_start=1079
-  _globals['_SAVECHECKPOINTREQUEST']._serialized_end=1214
-  _globals['_SAVECHECKPOINTRESPONSE']._serialized_start=1216
-  _globals['_SAVECHECKPOINTRESPONSE']._serialized_end=1297
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=1299
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1339
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1341
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1426
-  _globals['_CHECKPOINTINFO']._serialized_start=1428
-  _globals['_CHECKPOINTINFO']._serialized_end=1506
-  _globals['_TRAINERSERVICE']._serialized_start=1509
-  _globals['_TRAINERSERVICE']._serialized_end=2022
+  _globals['_OPENRUNRESPONSE']._serialized_end=382
+  _globals['_LEARNREQUEST']._serialized_start=385
+  _globals['_LEARNREQUEST']._serialized_end=620
+  _globals['_LEARNRESPONSE']._serialized_start=623
+  _globals['_LEARNRESPONSE']._serialized_end=778
+  _globals['_LEARNRESPONSE_METRICSENTRY']._serialized_start=732
+  _globals['_LEARNRESPONSE_METRICSENTRY']._serialized_end=778
+  _globals['_GETPOLICYREQUEST']._serialized_start=780
+  _globals['_GETPOLICYREQUEST']._serialized_end=864
+  _globals['_GETPOLICYRESPONSE']._serialized_start=866
+  _globals['_GETPOLICYRESPONSE']._serialized_end=965
+  _globals['_POLICYHEADER']._serialized_start=968
+  _globals['_POLICYHEADER']._serialized_end=1102
+  _globals['_SAVECHECKPOINTREQUEST']._serialized_start=1105
+  _globals['_SAVECHECKPOINTREQUEST']._serialized_end=1240
+  _globals['_SAVECHECKPOINTRESPONSE']._serialized_start=1242
+  _globals['_SAVECHECKPOINTRESPONSE']._serialized_end=1323
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=1325
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1365
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1367
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1452
+  _globals['_CHECKPOINTINFO']._serialized_start=1454
+  _globals['_CHECKPOINTINFO']._serialized_end=1532
+  _globals['_TRAINERSERVICE']._serialized_start=1535
+  _globals['_TRAINERSERVICE']._serialized_end=2048
 # @@protoc_insertion_point(module_scope)

@@ -18,7 +18,7 @@ class OpenRunRequest(_message.Message):
     def __init__(self, spec: _Optional[_Union[_common_pb2.RunSpec, _Mapping]] = ..., resume: _Optional[bool] = ..., fence: _Optional[int] = ...) -> None: ...
 
 class OpenRunResponse(_message.Message):
-    __slots__ = ("policy_version", "coordinator_state", "checkpoint", "warning", "device", "parameters", "policy_sha256")
+    __slots__ = ("policy_version", "coordinator_state", "checkpoint", "warning", "device", "parameters", "policy_sha256", "checkpoint_fence")
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_STATE_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class OpenRunResponse(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     POLICY_SHA256_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FENCE_FIELD_NUMBER: _ClassVar[int]
     policy_version: int
     coordinator_state: bytes
     checkpoint: str
@@ -33,7 +34,8 @@ class OpenRunResponse(_message.Message):
     device: str
     parameters: int
     policy_sha256: str
-    def __init__(self, policy_version: _Optional[int] = ..., coordinator_state: _Optional[bytes] = ..., checkpoint: _Optional[str] = ..., warning: _Optional[str] = ..., device: _Optional[str] = ..., parameters: _Optional[int] = ..., policy_sha256: _Optional[str] = ...) -> None: ...
+    checkpoint_fence: int
+    def __init__(self, policy_version: _Optional[int] = ..., coordinator_state: _Optional[bytes] = ..., checkpoint: _Optional[str] = ..., warning: _Optional[str] = ..., device: _Optional[str] = ..., parameters: _Optional[int] = ..., policy_sha256: _Optional[str] = ..., checkpoint_fence: _Optional[int] = ...) -> None: ...
 
 class LearnRequest(_message.Message):
     __slots__ = ("run_id", "update", "behaviour_version", "trajectories", "scores", "reinitialise", "task", "fence")
