@@ -19,8 +19,7 @@ from altlas.cli.coordinator_client import Coordinator, command, has_ended, open_
 from altlas.cli.ending import print_outcome
 from altlas.cli.live import RunView
 from altlas.cli.train import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_SOLVED, EXIT_UNSOLVED, LocalRun, RunTask
-from altlas.cli.watch import _NOT_SHRUNK as NOT_SHRUNK
-from altlas.cli.watch import _task_summaries as task_summaries
+from altlas.cli.watch import NOT_SHRUNK, task_summaries
 from altlas.config.loader import config_from_json
 from altlas.config.sections import Config
 from altlas.errors import ProtocolError, TransientError

@@ -14,18 +14,14 @@ from rich.console import Console
 
 from altlas.cli.coordinator_client import Coordinator, NoAnswerError, command, open_coordinator
 from altlas.cli.remote_watch import describe_tasks, run_watch, standing
-from altlas.cli.train import LocalRun, RunTask
-from altlas.cli.watch import _spec as make_spec
+from altlas.cli.train import LocalRun, load_named, make_local_run, run_label
+from altlas.cli.watch import make_spec
 from altlas.config.loader import load_config
-from altlas.core.curriculum import check_alike
-from altlas.core.grading import make_grading
-from altlas.core.vocabulary import parse_vocabulary
 from altlas.errors import ConfigError, TransientError
 from altlas.rpc.common.v1 import common_pb2
 from altlas.rpc.coordinator.v1 import coordinator_pb2
-from altlas.tasks import expand_references, load_task, load_vocabulary_text, pack_file, with_task_defaults
+from altlas.tasks import pack_file
 from altlas.transport.keys import RunKeys
-from altlas_evaluator.languages.registry import task_languages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,38 +64,19 @@ def resolve_remote(request: SubmitRequest) -> LocalRun:
         ConfigError: options, configuration or the run's name are wrong.
         TaskError: no such task, or it is wrong, or several cannot be learned in one run.
     """
-    references = expand_references(request.task)
-    loaded = [load_task(reference, languages=task_languages()) for reference in references]
-    tasks = [task for task, _ in loaded]
-    check_alike(references, tasks)
+    named = load_named(request.task)
     config = load_config(
         preset=request.preset,
-        pack_file=pack_file(references[0]),
+        pack_file=pack_file(named[0][0]),
         config_file=request.config_file,
         environ=os.environ,
         overrides=request.overrides,
     )
-    config = with_task_defaults(config, *tasks)
-    vocabulary_text = load_vocabulary_text(config.paths.vocabulary)
-    parse_vocabulary(
-        vocabulary_text, name=tasks[0].vocabulary, where=config.paths.vocabulary or "the shipped vocabulary"
-    )
-    label = tasks[0].name if len(tasks) == 1 else "curriculum"
-    run_id = request.name or f"{label}-{uuid.uuid4().hex[:8]}"
+    run_id = request.name or f"{run_label(named)}-{uuid.uuid4().hex[:8]}"
     RunKeys(run_id)  # what no key of Redis may be called is refused here, before anything is sent
-    return LocalRun(
-        run_id=run_id,
-        task_name=request.task,
-        tasks=tuple(
-            RunTask(name=name, text=text, digest=make_grading(text, config.reward, where=name).digest, task=task)
-            for name, (task, text) in zip(references, loaded, strict=True)
-        ),
-        vocabulary_text=vocabulary_text,
-        config=config,
-        # Not made absolute: it is the coordinator's host that knows from where.
-        run_dir=Path(request.run_dir or f"{config.paths.runs}/{run_id}"),
-        resume=False,
-    )
+    # Not made absolute: it is the coordinator's host that knows from where.
+    run_dir = Path(request.run_dir or f"{config.paths.runs}/{run_id}")
+    return make_local_run(request.task, named, config, run_id=run_id, run_dir=run_dir, resume=False)
 
 
 async def _create(request: SubmitRequest, run: LocalRun, *, request_id: str) -> coordinator_pb2.Run:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,11 +117,8 @@ def resolve(request: TrainRequest) -> LocalRun:
         raise ConfigError("--resume and --overwrite exclude each other: the one keeps the run, the other deletes it")
     if request.resume and request.run_dir is None:
         raise ConfigError("--resume needs --run-dir DIR: the directory of the run to go on with")
-    references = expand_references(request.task)
-    loaded = [load_task(reference, languages=task_languages()) for reference in references]
-    tasks = [task for task, _ in loaded]
-    check_alike(references, tasks)
-    label = tasks[0].name if len(tasks) == 1 else "curriculum"
+    named = load_named(request.task)
+    label = run_label(named)
     if request.resume and request.run_dir is not None:
         run_dir = prepare_run_dir(request.run_dir.absolute(), resume=True, overwrite=False)
         run_id = _read_run_id(run_dir)
@@ -128,32 +126,16 @@ def resolve(request: TrainRequest) -> LocalRun:
     else:
         config = load_config(
             preset=request.preset,
-            pack_file=pack_file(references[0]),
+            pack_file=pack_file(named[0][0]),
             config_file=request.config_file,
             environ=os.environ,
             overrides=request.overrides,
         )
         run_dir = (request.run_dir or _fresh_directory(Path(config.paths.runs), label)).absolute()
         run_id = f"{label}-{uuid.uuid4().hex[:8]}"
-    config = with_task_defaults(config, *tasks)
-    vocabulary_text = load_vocabulary_text(config.paths.vocabulary)
-    parse_vocabulary(
-        vocabulary_text, name=tasks[0].vocabulary, where=config.paths.vocabulary or "the shipped vocabulary"
-    )
+    run = make_local_run(request.task, named, config, run_id=run_id, run_dir=run_dir, resume=request.resume)
     if not request.resume:
         prepare_run_dir(run_dir, resume=False, overwrite=request.overwrite)
-    run = LocalRun(
-        run_id=run_id,
-        task_name=request.task,
-        tasks=tuple(
-            RunTask(name=name, text=text, digest=make_grading(text, config.reward, where=name).digest, task=task)
-            for name, (task, text) in zip(references, loaded, strict=True)
-        ),
-        vocabulary_text=vocabulary_text,
-        config=config,
-        run_dir=run_dir,
-        resume=request.resume,
-    )
     document = {
         "run_id": run.run_id,
         "task": run.task_name,
@@ -161,8 +143,53 @@ def resolve(request: TrainRequest) -> LocalRun:
         "further_task_digests": [task.digest for task in run.tasks[1:]],
     }
     (run_dir / _RUN_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    (run_dir / CONFIG_FILE).write_text(render_config_ini(config), encoding="utf-8")
+    (run_dir / CONFIG_FILE).write_text(render_config_ini(run.config), encoding="utf-8")
     return run
+
+
+def load_named(task: str) -> list[tuple[str, Task, str]]:
+    """Return name, task and TOML text of everything that was asked for.
+
+    Raises:
+        TaskError: no such task, or it is wrong, or several cannot be learned in one run.
+    """
+    names = expand_references(task)
+    loaded = [load_task(name, languages=task_languages()) for name in names]
+    check_alike(names, [found for found, _ in loaded])
+    return [(name, found, text) for name, (found, text) in zip(names, loaded, strict=True)]
+
+
+def run_label(named: Sequence[tuple[str, Task, str]]) -> str:
+    """Return what a run's id begins with."""
+    return named[0][1].name if len(named) == 1 else "curriculum"
+
+
+def make_local_run(
+    task: str, named: Sequence[tuple[str, Task, str]], config: Config, *, run_id: str, run_dir: Path, resume: bool
+) -> LocalRun:
+    """Return a run of these tasks, with what they leave to the configuration and the other way round resolved.
+
+    Raises:
+        ConfigError: the configuration does not fit the tasks.
+        VocabularyError: the vocabulary is missing or wrong.
+    """
+    config = with_task_defaults(config, *(found for _, found, _ in named))
+    vocabulary_text = load_vocabulary_text(config.paths.vocabulary)
+    parse_vocabulary(
+        vocabulary_text, name=named[0][1].vocabulary, where=config.paths.vocabulary or "the shipped vocabulary"
+    )
+    return LocalRun(
+        run_id=run_id,
+        task_name=task,
+        tasks=tuple(
+            RunTask(name=name, text=text, digest=make_grading(text, config.reward, where=name).digest, task=found)
+            for name, found, text in named
+        ),
+        vocabulary_text=vocabulary_text,
+        config=config,
+        run_dir=run_dir,
+        resume=resume,
+    )
 
 
 def _fresh_directory(root: Path, name: str) -> Path:

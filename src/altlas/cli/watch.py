@@ -29,13 +29,13 @@ _CALL_S = 30.0
 _WATCH_S = 600.0
 _CHECK_EVERY_S = 0.1
 T = TypeVar("T")
-# Filled in once a program has been shrunk.
-_NOT_SHRUNK: dict[str, Any] = {
+NOT_SHRUNK: dict[str, Any] = {
     "shrunk_program": None,
     "shrink_programs": 0,
     "shrunk_is_minimal": False,
     "shrink_error": "",
 }
+"""What --json says of a program that has not been shrunk (yet)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class _Watch:
         async with connect(self._stack.addresses["coordinator"], token=security.token) as channel:
             stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
             request = coordinator_pb2.CreateRunRequest(
-                request_id=uuid.uuid4().hex, spec=_spec(self._run), resume=self._run.resume
+                request_id=uuid.uuid4().hex, spec=make_spec(self._run), resume=self._run.resume
             )
             await self._patiently(lambda: stub.CreateRun(request, timeout=_CALL_S))
             stopper = asyncio.create_task(self._stop_when_interrupted(stub))
@@ -146,7 +146,7 @@ class _Watch:
 
     def _result(self, run: coordinator_pb2.Run) -> RunResult:
         progress = run.progress
-        tasks = _task_summaries(self._run, progress)
+        tasks = task_summaries(self._run, progress)
         has_failed = run.state == coordinator_pb2.RUN_STATE_FAILED
         reason = coordinator_pb2.StopReason.Name(run.stop_reason).removeprefix("STOP_REASON_").lower()
         summary: dict[str, Any] = {
@@ -168,7 +168,7 @@ class _Watch:
             "restarts": dict(self._stack.restarts),
             **_first_solutions(self._run),
             "controls": tasks[0]["controls"] if len(tasks) == 1 else {},
-            **_NOT_SHRUNK,
+            **NOT_SHRUNK,
             "tasks": tasks,
         }
         if has_failed:
@@ -180,7 +180,7 @@ class _Watch:
         return RunResult(summary, EXIT_UNSOLVED)
 
 
-def _task_summaries(run: LocalRun, progress: coordinator_pb2.Progress) -> list[dict[str, Any]]:
+def task_summaries(run: LocalRun, progress: coordinator_pb2.Progress) -> list[dict[str, Any]]:
     """Return what --json says of each task; programs are counted among the task's own."""
     # Empty where the run failed before its first update.
     standings = list(progress.tasks) or [coordinator_pb2.TaskProgress(name=task.name) for task in run.tasks]
@@ -196,7 +196,7 @@ def _task_summaries(run: LocalRun, progress: coordinator_pb2.Progress) -> list[d
             "best_reward": task.best_reward if task.HasField("best_reward") else None,
             "best_program": task.best_program,
             "controls": controls,
-            **_NOT_SHRUNK,
+            **NOT_SHRUNK,
         }
         for task, controls in zip(standings, task_controls(run, read_controls()), strict=True)
     ]
@@ -234,7 +234,8 @@ def _first_solutions(run: LocalRun) -> dict[str, int | None]:
     return found
 
 
-def _spec(run: LocalRun) -> common_pb2.RunSpec:
+def make_spec(run: LocalRun) -> common_pb2.RunSpec:
+    """Return what CreateRun is given of a run."""
     first, *further = run.tasks
     return common_pb2.RunSpec(
         run_id=run.run_id,
