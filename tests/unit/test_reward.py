@@ -92,7 +92,7 @@ def slow_trend(outputs: list[str], wanted: list[str]) -> float | None:
 def slow_reward(task: Task, executions: list[Execution], settings: RewardSection) -> float:
     total = settings.syntax + settings.runs + settings.similarity + settings.exact
     reward, passed = 0.0, 0
-    outputs = [item.stdout.decode().rstrip() for item in executions]
+    outputs = ["" if item.status == "timeout" else item.stdout.decode().rstrip() for item in executions]
     wanted = [case.expected_stdout.rstrip() for case in task.cases]
     for execution, output, expected in zip(executions, outputs, wanted, strict=True):
         exact = execution.status == "ok" and output == expected
@@ -376,6 +376,15 @@ def test_behaviour_names_statuses_and_outputs() -> None:
     assert [len(behaviour) for behaviour in behaviours] == [16] * 4
     assert behaviours[0] == behaviours[1]
     assert len(set(behaviours)) == 3
+
+
+def test_how_far_a_program_came_in_its_time_does_not_count() -> None:
+    task = make_task("1 2 3 4")
+    scores = [
+        score_executions(task, printed(output, status=ProgramStatus.TIMEOUT), SETTINGS)
+        for output in ("", "1 2", "1 2 3 4", "1 2 3 4 5")
+    ]
+    assert len({(score.reward, score.behaviour, score.case_rewards) for score in scores}) == 1
 
 
 def test_addresses_do_not_count() -> None:

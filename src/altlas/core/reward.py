@@ -4,7 +4,8 @@ Per case, each in [0, 1]: syntax (it compiles), runs (it ends by itself with sta
 the expected one), exact (runs, and the output is the expected one but for trailing white space). Such a component is
 the mean over cases. Over all cases together, where each expects one number: trend (the outputs grow as the expected
 numbers do). The reward is the weighted mean of the components there are. It is 1.0 for solved programs and for no
-others.
+others. What a program had printed when it met a limit of time counts for nothing, so that a score is the same wherever
+it is made.
 """
 
 from __future__ import annotations
@@ -119,6 +120,11 @@ def _number_closeness(output: str, expected: str) -> float | None:
     return sum(1 / (1 + abs(a - e) / max(1.0, abs(e))) for a, e in pairs) / len(pairs)
 
 
+def output_of(execution: Execution) -> str:
+    """Return what counts of an execution's output: none where a limit of time cut it, since the machine says where."""
+    return "" if execution.status is ProgramStatus.TIMEOUT else normalise(execution.stdout)
+
+
 def similarity(output: str, expected: str) -> float:
     """Return how close two normalised outputs are, in [0, 1]; 1 only when equal, 0 when nothing was printed.
 
@@ -220,7 +226,7 @@ def score_executions(
     weights = resolve_weights(task, settings)
     _check(task, executions, task.cases)
     expected = [normalise(case.expected_stdout.encode()) for case in task.cases]
-    outputs = [normalise(execution.stdout) for execution in executions]
+    outputs = [output_of(execution) for execution in executions]
     exact = [is_exact(execution, case) for execution, case in zip(executions, task.cases, strict=True)]
     by_case: dict[str, Sequence[float]] = {
         "syntax": [execution.status is not ProgramStatus.SYNTAX_ERROR for execution in executions],
