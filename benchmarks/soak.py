@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -19,11 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
-from evaluator_process import EvaluatorProcess, descendants
+from evaluator_process import EvaluatorProcess
 from hostile import LIMITS as HOSTILE_LIMITS
 from hostile import PROGRAMS
 
 from altlas.client import Evaluator, Execution, Program, ProgramStatus
+from benchmarks.processes import descendants, lasting_zombies, look_at, pooled_growth, scan
 
 CHUNK = 2_000
 LIMITS = replace(HOSTILE_LIMITS, cpu_s=1.0, wall_s=2.0)
@@ -80,36 +80,21 @@ class Sample:
 
 def look(process: EvaluatorProcess, programs: int) -> Sample:
     """Return what the process holds."""
+    holding = look_at(process.pid)
+    assert holding is not None, process.log_path.read_text()
     return Sample(
         programs=programs,
-        descriptors=len(list(Path(f"/proc/{process.pid}/fd").iterdir())),
-        resident_kib=process.rss_bytes() >> 10,
-        processes=len(list(descendants(process.pid))),
-        zombies=len(_zombies()),
+        descriptors=holding.descriptors,
+        resident_kib=holding.resident_kib,
+        processes=sum(not child.is_zombie for child in descendants(process.pid, scan())),
+        zombies=len(lasting_zombies()),
     )
-
-
-def _zombies() -> set[Path]:
-    """Return the processes of this machine that stay zombies: whoever ends is one for a moment."""
-    found = {path for path in Path("/proc").glob("[0-9]*/stat") if _is_zombie(path)}
-    if found:
-        time.sleep(0.5)
-    return {path for path in found if _is_zombie(path)}
-
-
-def _is_zombie(path: Path) -> bool:
-    try:
-        return path.read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False
 
 
 def slope(samples: list[Sample], name: str) -> float:
     """Return the least-squares growth per 10,000 programs."""
-    line = statistics.linear_regression(
-        [sample.programs for sample in samples], [getattr(sample, name) for sample in samples]
-    )
-    return line.slope * 10_000
+    growth = pooled_growth([[(sample.programs, getattr(sample, name)) for sample in samples]])
+    return growth.slope * 10_000 if growth else 0.0
 
 
 def late_s(execution: Execution) -> float:

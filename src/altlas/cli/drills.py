@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from altlas_evaluator.languages.registry import task_languages
 
 EXIT_EQUAL, EXIT_DIFFERENT = 0, 1
 ROLES = ("trainer", "generator", "evaluator", "coordinator", "redis")
-_BATCH = 64
+BATCH = 64
 _UPDATES_PER_KILL = 2
 _FIRST_UPDATES = 6
 _TIMEOUT_S = 1800.0
@@ -38,7 +39,7 @@ _LONGEST_PAUSE_S = 0.4
 # Small batches and many checkpoints: a kill costs a few updates, and one falls into every stage of an update.
 _SETTINGS = (
     "run.stop_on_solved=false",
-    f"sampling.batch_size={_BATCH}",
+    f"sampling.batch_size={BATCH}",
     "run.checkpoint_every=5",
     "transport.lease_s=2",
 )
@@ -78,21 +79,22 @@ class Trace:
 def run_chaos(request: DrillRequest) -> int:
     """Kill random roles and Redis during a run, print what that did to it, return the exit code."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="altlas-chaos-") as directory:
-        calm, shaken = Path(directory) / "calm", Path(directory) / "shaken"
+    with _runs_to_compare(request, "chaos") as runs:
+        calm, shaken = runs.directory / "calm", runs.directory / "shaken"
         undisturbed = _undisturbed(request, calm)
         _say(request, f"undisturbed: {_numbers(undisturbed)}")
         with _training(request, shaken) as process:
             killed = _kill_roles(request, process, shaken)
             disturbed = _trace(_result(process), shaken)
-    return _report(request, undisturbed, disturbed, killed, started)
+        runs.are_equal = _report(request, undisturbed, disturbed, killed, started)
+    return EXIT_EQUAL if runs.are_equal else EXIT_DIFFERENT
 
 
 def run_verify_resume(request: DrillRequest) -> int:
     """Kill whole runs and resume them, print whether the end is the same, return the exit code."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="altlas-resume-") as directory:
-        calm, broken = Path(directory) / "calm", Path(directory) / "broken"
+    with _runs_to_compare(request, "resume") as runs:
+        calm, broken = runs.directory / "calm", runs.directory / "broken"
         undisturbed = _undisturbed(request, calm)
         _say(request, f"undisturbed: {_numbers(undisturbed)}")
         luck = random.Random(request.seed)
@@ -108,12 +110,35 @@ def run_verify_resume(request: DrillRequest) -> int:
             _say(request, f"killed in update {_updates_done(broken) + 1}")
         with _training(request, broken, resume=True) as process:
             resumed = _trace(_result(process), broken)
-    return _report(request, undisturbed, resumed, Counter(command=request.kills), started)
+        runs.are_equal = _report(request, undisturbed, resumed, Counter(command=request.kills), started)
+    return EXIT_EQUAL if runs.are_equal else EXIT_DIFFERENT
+
+
+@dataclass(slots=True)
+class _Runs:
+    """Where both runs of a drill lie, and whether they ended as one."""
+
+    directory: Path
+    are_equal: bool = False
+
+
+@contextmanager
+def _runs_to_compare(request: DrillRequest, name: str) -> Iterator[_Runs]:
+    """Make room for two runs; they are kept where they differ or one failed, since that may not come again."""
+    runs = _Runs(Path(tempfile.mkdtemp(prefix=f"altlas-{name}-")))
+    try:
+        yield runs
+    finally:
+        if runs.are_equal:
+            shutil.rmtree(runs.directory)
+        else:
+            _say(request, f"both runs are left in {runs.directory}")
 
 
 def _report(
     request: DrillRequest, undisturbed: Trace, disturbed: Trace, killed: Mapping[str, int], started: float
-) -> int:
+) -> bool:
+    """Print what the drill showed and return whether nothing was lost, doubled or otherwise different."""
     lost, doubled = count_differences(undisturbed, disturbed)
     is_equal = disturbed.summary["policy_sha256"] == undisturbed.summary["policy_sha256"]
     report = {
@@ -135,7 +160,7 @@ def _report(
         who = ", ".join(f"{name} {count}" for name, count in killed.items())
         print(f"{report['kills']} kills ({who}) in {report['seconds']:.0f} s")
         print(f"lost {lost}, doubled {doubled}, hash {'equal' if is_equal else 'DIFFERENT'}", flush=True)
-    return EXIT_EQUAL if is_equal and not lost and not doubled else EXIT_DIFFERENT
+    return is_equal and not lost and not doubled
 
 
 def count_differences(undisturbed: Trace, disturbed: Trace) -> tuple[int, int]:
@@ -160,8 +185,9 @@ def _undisturbed(request: DrillRequest, run_dir: Path) -> Trace:
         return _trace(_result(process), run_dir)
 
 
-def _command(request: DrillRequest, run_dir: Path, *, resume: bool) -> list[str]:
-    budget = request.budget or _BATCH * (_UPDATES_PER_KILL * request.kills + _FIRST_UPDATES)
+def make_command(request: DrillRequest, run_dir: Path, *, resume: bool) -> list[str]:
+    """Return the command of a run that may lose `request.kills` processes."""
+    budget = request.budget or BATCH * (_UPDATES_PER_KILL * request.kills + _FIRST_UPDATES)
     settings = [*_SETTINGS, f"watchdog.restarts={request.kills + 10}", *request.overrides]
     return [
         *(sys.executable, "-m", "altlas.cli.main", "train", request.task, "--run-dir", str(run_dir)),
@@ -175,7 +201,7 @@ def _command(request: DrillRequest, run_dir: Path, *, resume: bool) -> list[str]
 def _training(request: DrillRequest, run_dir: Path, *, resume: bool = False) -> Iterator[subprocess.Popen[str]]:
     """Start `altlas train`; it does not outlive the block."""
     process = subprocess.Popen(
-        _command(request, run_dir, resume=resume),
+        make_command(request, run_dir, resume=resume),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -218,8 +244,8 @@ def _kill_roles(request: DrillRequest, process: subprocess.Popen[str], run_dir: 
         time.sleep(luck.uniform(0, _LONGEST_PAUSE_S))
         deck = deck or luck.sample(ROLES, len(ROLES))
         role = deck.pop()
-        _wait_for(partial(_pids, process.pid, role), process)
-        os.kill(luck.choice(_pids(process.pid, role)), signal.SIGKILL)
+        _wait_for(partial(find_pids, process.pid, role), process)
+        os.kill(luck.choice(find_pids(process.pid, role)), signal.SIGKILL)
         killed[role] += 1
         _say(request, f"kill {kill + 1} of {request.kills}: {role}, after update {_updates_done(run_dir)}")
     return killed
@@ -235,7 +261,7 @@ def _wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -
         time.sleep(_POLL_S)
 
 
-def _pids(parent: int, role: str) -> list[int]:
+def find_pids(parent: int, role: str) -> list[int]:
     """Return the processes of a role that a command has started and that are up."""
     mark = "unixsocket" if role == "redis" else f" serve {role} "
     found = []
@@ -255,11 +281,12 @@ def _has_done(run_dir: Path, updates: int) -> bool:
 
 
 def _updates_done(run_dir: Path) -> int:
-    updates = _updates(run_dir)
+    updates = read_updates(run_dir)
     return updates[-1][0] if updates else 0
 
 
-def _updates(run_dir: Path) -> list[tuple[int, int, float, float]]:
+def read_updates(run_dir: Path) -> list[tuple[int, int, float, float]]:
+    """Return of each line of metrics.jsonl its number, programs so far and rewards, in order; none where no file is."""
     try:
         lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -273,7 +300,7 @@ def _has_checkpoint(run_dir: Path) -> bool:
 
 
 def _trace(summary: Mapping[str, Any], run_dir: Path) -> Trace:
-    return Trace(summary, _updates(run_dir))
+    return Trace(summary, read_updates(run_dir))
 
 
 def _numbers(trace: Trace) -> str:
