@@ -11,7 +11,11 @@ import tempfile
 from pathlib import Path
 
 from altlas.transport.embedded import EmbeddedRedis
-from benchmarks import bench_brainf_loop, bench_evaluation, bench_transport
+from benchmarks import bench_async, bench_evaluation, bench_loop, bench_transport
+from benchmarks.bench_transport import BRAINF, PYTHON, Shard, measure_shard
+
+# A task, between which numbers of its programs a run is measured, and its jobs.
+LOOPS = (("stdin/max_input", (1_280, 3_840), PYTHON), ("brainf/dedup", bench_loop.BUDGETS["policy"], BRAINF))
 
 
 def row(stage: str, programs_per_second: float, note: str) -> None:
@@ -20,10 +24,26 @@ def row(stage: str, programs_per_second: float, note: str) -> None:
 
 
 def transport() -> None:
-    """Print the queue's figure, on an embedded server."""
+    """Print the queue's figures, on an embedded server, and what part of a whole run's time its shards take."""
     with tempfile.TemporaryDirectory(prefix="altlas-bench-") as directory, EmbeddedRedis(Path(directory)) as server:
         figures = bench_transport.measure(server.url)
-    row("transport", figures.programs_per_second, f"{figures.jobs_per_second:,.0f} jobs/s through submit, take, commit")
+        row("transport", figures.programs_per_second, f"{figures.jobs_per_second:,.0f} jobs/s of {_of(PYTHON)}")
+        shards = [(task, points, shard, measure_shard(server.url, shard)) for task, points, shard in LOOPS]
+    for task, (first, second), shard, cost in shards:
+        loop = bench_loop.measure("policy", first=first, second=second, task=task)
+        cpu_s = sum(loop.cpu_s.values())
+        queue_s = loop.jobs(shard.programs) * cost.sum_ms / 1000
+        row(
+            f"transport, {shard.language}",
+            1000 * shard.programs / cost.sum_ms,
+            f"{_of(shard)}: add {cost.add_ms:.2f} + read {cost.read_ms:.2f} + commit {cost.commit_ms:.2f}: "
+            f"{cost.sum_ms:.2f} ms; {100 * queue_s / cpu_s:.1f} % of the CPU time of a run of {task}, "
+            f"{1e6 * cpu_s / loop.programs:,.0f} us a program",
+        )
+
+
+def _of(shard: Shard) -> str:
+    return f"{shard.programs} programs"
 
 
 def learning() -> None:
@@ -44,8 +64,8 @@ def main() -> None:
     parser.add_argument(
         "part",
         nargs="*",
-        choices=["evaluation", "transport", "learning", "brainf", []],
-        help="the first three where none; brainf is the whole loop through the real services",
+        choices=["evaluation", "transport", "learning", "brainf", "async", []],
+        help="the first three where none; brainf and async are of the whole loop through the real services",
     )
     parser.add_argument("--programs", type=int, default=1000, help="of the evaluator's figures, a round")
     options = parser.parse_args()
@@ -61,7 +81,9 @@ def main() -> None:
     if "learning" in parts:
         learning()
     if "brainf" in parts:
-        bench_brainf_loop.report()
+        bench_loop.report()
+    if "async" in parts:
+        bench_async.report()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The whole loop on brainf through the real services: programs per CPU second of every process together.
+"""The whole loop through the real services: programs per CPU second of every process together.
 
-`make bench ARGS=brainf` runs `altlas train` with two evaluators and reads the CPU time of its processes at two points
-of one run, so that no start-up is in the difference. CPU time, not wall time: the figure is the machine's whatever else
-runs on it.
+`make bench ARGS=brainf` and `ARGS=transport` run `altlas train` with two evaluators and read the CPU time of its
+processes at two points of one run, so that no start-up is in the difference. CPU time, not wall time: the figure is the
+machine's whatever else runs on it.
 
 What counts as what: `sample` is the generator's process, fetching the weights included; `learn` the trainer's, with
 decoding what it learns from and with its checkpoints; `evaluate` those of the evaluators, with taking and committing
@@ -19,9 +19,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 TASK = "brainf/dedup"
 EVALUATORS = 2
@@ -34,10 +36,16 @@ _LIMIT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class LoopFigures:
-    """One run. `cpu_s`: of each role between the two points; `start_s`: of each when the first update had ended."""
+    """One run between two points. wall_s: from one to the other.
+
+    cpu_s: of each role between them. start_s: of each when the first update had ended. evaluated: of each update, how
+    many of its programs were run and not looked up.
+    """
 
     algorithm: str
     programs: int
+    evaluated: Sequence[int]
+    wall_s: float
     cpu_s: Mapping[str, float]
     start_s: Mapping[str, float]
 
@@ -49,6 +57,10 @@ class LoopFigures:
     def microseconds(self, role: str) -> float:
         """Return a role's CPU time per program."""
         return 1e6 * self.cpu_s.get(role, 0.0) / self.programs
+
+    def jobs(self, shard_size: int) -> int:
+        """Return how many jobs the programs went in."""
+        return sum(-(-programs // shard_size) for programs in self.evaluated)
 
     def by_stage(self) -> Mapping[str, float]:
         """Return CPU microseconds per program by stage."""
@@ -86,12 +98,15 @@ def measure(
             _, started = _at(process, run_dir, programs=1)
             done_before, before = _at(process, run_dir, programs=first)
             done_after, after = _at(process, run_dir, programs=second)
+            updates = _updates(run_dir / "metrics.jsonl", first=done_before, last=done_after)
         finally:
             process.terminate()
             process.wait()
     return LoopFigures(
         algorithm,
         done_after - done_before,
+        [now["evaluated_programs"] - before["evaluated_programs"] for before, now in pairwise(updates)],
+        updates[-1]["seconds"] - updates[0]["seconds"],
         {role: after[role] - before[role] for role in after},
         started,
     )
@@ -115,6 +130,12 @@ def _programs_done(path: Path) -> int:
     except FileNotFoundError:
         return 0
     return int(json.loads(whole)["programs"]) if whole else 0
+
+
+def _updates(path: Path, *, first: int, last: int) -> list[dict[str, Any]]:
+    """Return the record of each update from one number of programs done to another, both included."""
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    return [record for record in records if first <= record["programs"] <= last]
 
 
 def cpu_by_role(root: int) -> Counter[str]:

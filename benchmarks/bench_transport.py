@@ -1,7 +1,8 @@
-"""The queue's costs for shards of 32 programs of 60 bytes: jobs per second through all of it, and what one shard takes.
+"""The queue's costs: jobs per second through all of it, what one shard takes, and how much of a run's time that is.
 
 `python -m benchmarks.bench_transport`: add_ms, read_ms and commit_ms are medians of one shard at a time, on one
-connection each, with nothing else to do; sum_ms is the median of their sums.
+connection each, with nothing else to do; sum_ms is the median of their sums. The shards are as large as a run's: so
+many programs, so many bytes of each on the way there and back.
 """
 
 from __future__ import annotations
@@ -22,11 +23,33 @@ from altlas.transport.ports import Commit, JobId, JobMessage
 from altlas.transport.redis_client import connect, connect_blocking
 from altlas.transport.redis_streams import RedisJobQueue, RedisJobSource
 
-_SHARD_SIZE = 32
-_PROGRAM_BYTES = 60
-_SCORE_BYTES = 80
-_JOB_PAYLOAD = b"p" * (_SHARD_SIZE * (_PROGRAM_BYTES + 16))
-_RESULT_PAYLOAD = b"r" * (_SHARD_SIZE * _SCORE_BYTES)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A job's size. Bytes are of one program: in the job, in the result, and in the score store where there is one."""
+
+    language: str
+    programs: int
+    job_bytes: int
+    result_bytes: int
+    stored_bytes: int = 0
+
+    @property
+    def job(self) -> bytes:
+        return b"p" * (self.programs * self.job_bytes)
+
+    @property
+    def result(self) -> bytes:
+        return b"r" * (self.programs * self.result_bytes)
+
+    def scores(self) -> dict[bytes, bytes]:
+        """Return new entries of the score store."""
+        return {os.urandom(16): b"s" * self.stored_bytes for _ in range(self.programs if self.stored_bytes else 0)}
+
+
+# As runs of stdin/max_input (5 cases) and brainf/dedup (16) put them up with the defaults: a brainf batch is one job.
+PYTHON = Shard(language="python", programs=32, job_bytes=67, result_bytes=92, stored_bytes=165)
+BRAINF = Shard(language="brainf", programs=256, job_bytes=45, result_bytes=153)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +74,16 @@ class ShardFigures:
     sum_ms: float
 
 
-def measure_shard(url: str, *, shards: int = 500) -> ShardFigures:
+def measure_shard(url: str, shard: Shard, *, shards: int = 500) -> ShardFigures:
     """Time adding, reading and committing a shard apart from each other, `shards` times."""
-    rows = asyncio.run(_time_shards(url, shards))
+    rows = asyncio.run(_time_shards(url, shard, shards))
     add, read, commit = (statistics.median(column) * 1000 for column in zip(*rows, strict=True))
     return ShardFigures(
         add_ms=add, read_ms=read, commit_ms=commit, sum_ms=statistics.median(sum(row) for row in rows) * 1000
     )
 
 
-async def _time_shards(url: str, shards: int) -> list[tuple[float, float, float]]:
+async def _time_shards(url: str, shard: Shard, shards: int) -> list[tuple[float, float, float]]:
     """Return seconds of adding, reading and committing each shard."""
     rows = []
     with connect_blocking(url) as worker_client:
@@ -70,14 +93,14 @@ async def _time_shards(url: str, shards: int) -> list[tuple[float, float, float]
             await queue.open(task_digest="bench", task_text="")
             source.take(count=1, block_s=0.01)
             for number in range(shards):
-                message = JobMessage(JobId(f"u0.s{number}"), _JOB_PAYLOAD)
-                scores = {os.urandom(16): b"s" * _SCORE_BYTES for _ in range(_SHARD_SIZE)}
+                message = JobMessage(JobId(f"u0.s{number}"), shard.job)
+                result, scores = shard.result, shard.scores()
                 began = time.perf_counter()
                 await queue.submit(0, [message])
                 added = time.perf_counter()
                 (delivery,) = source.take(count=1, block_s=5.0)
                 read = time.perf_counter()
-                source.commit(Commit(delivery=delivery, payload=_RESULT_PAYLOAD, scores=scores))
+                source.commit(Commit(delivery=delivery, payload=result, scores=scores))
                 rows.append((added - began, read - added, time.perf_counter() - read))
             await queue.close()
     return rows
@@ -101,7 +124,7 @@ def measure(url: str, *, jobs: int = 2000, workers: int = 1, jobs_per_update: in
         jobs_per_update=jobs_per_update,
         seconds=seconds,
         jobs_per_second=jobs / seconds,
-        programs_per_second=jobs * _SHARD_SIZE / seconds,
+        programs_per_second=jobs * PYTHON.programs / seconds,
     )
 
 
@@ -110,8 +133,7 @@ def _work(url: str, stop: threading.Event) -> None:
         source = RedisJobSource(client)
         while not stop.is_set():
             for delivery in source.take(count=1, block_s=0.2):
-                scores = {os.urandom(16): b"s" * _SCORE_BYTES for _ in range(_SHARD_SIZE)}
-                source.commit(Commit(delivery=delivery, payload=_RESULT_PAYLOAD, scores=scores))
+                source.commit(Commit(delivery=delivery, payload=PYTHON.result, scores=PYTHON.scores()))
 
 
 async def _drive(url: str, *, jobs: int, jobs_per_update: int) -> float:
@@ -120,8 +142,8 @@ async def _drive(url: str, *, jobs: int, jobs_per_update: int) -> float:
     await queue.open(task_digest="bench", task_text="")
     started = time.monotonic()
     for update in range(jobs // jobs_per_update):
-        messages = [JobMessage(JobId(f"u{update}.s{shard}"), _JOB_PAYLOAD) for shard in range(jobs_per_update)]
-        await queue.known_scores([os.urandom(16) for _ in range(_SHARD_SIZE * jobs_per_update)])
+        messages = [JobMessage(JobId(f"u{update}.s{shard}"), PYTHON.job) for shard in range(jobs_per_update)]
+        await queue.known_scores([os.urandom(16) for _ in range(PYTHON.programs * jobs_per_update)])
         await queue.submit(update, messages)
         await queue.collect(update, [message.job_id for message in messages], timeout_s=60)
         await queue.forget(update)
@@ -145,7 +167,8 @@ def main() -> None:
                 server.start()
             url = options.redis_url if server is None else server.url
             figures = asdict(measure(url, jobs=options.jobs, workers=options.workers))
-            print(json.dumps(figures | asdict(measure_shard(url))))
+            parts = {shard.language: asdict(measure_shard(url, shard)) for shard in (PYTHON, BRAINF)}
+            print(json.dumps(figures | {"shard": parts}))
         finally:
             if server is not None:
                 server.stop()
