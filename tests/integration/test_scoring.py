@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
+from run_processes import children
 
 from altlas.config.sections import RewardSection, SandboxSection
 from altlas.core.program import Execution, Limits, Program, ProgramStatus
@@ -79,3 +85,49 @@ def test_a_loop_without_end_is_a_timeout_on_every_case(executor: Executor) -> No
     (score,) = TaskScorer(executor, RewardSection()).score(DOUBLE, [b"while True: pass"])
     assert score.status is ProgramStatus.TIMEOUT
     assert score.components["runs"] == 0.0
+
+
+BUSY = parse_task(
+    """
+    name = "busy"
+    description = "Compute for a while."
+    reference = "print(sum(range(4 * 10**6)) % 7)"
+    cases = [{expected_stdout = "6"}]
+    limits = {wall_s = 1.0}
+    """,
+    where="test",
+)
+
+
+def stop_next_program(launcher: int, ready: threading.Event, stopped: list[int]) -> None:
+    """Stop the next program that a launcher runs, as a machine without time for it would."""
+    there = set(children(launcher))
+    ready.set()
+    deadline = time.monotonic() + 20
+    while not stopped and time.monotonic() < deadline:
+        for pid in children(launcher).keys() - there:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                stopped.append(pid)
+
+
+def test_a_program_that_the_machine_held_up_is_run_again(executor: Executor) -> None:
+    source = BUSY.reference.encode()
+    counting = CountingExecutor(executor)
+    ready, stopped = threading.Event(), list[int]()
+    thread = threading.Thread(target=stop_next_program, args=(executor.launcher_pids()[0], ready, stopped))
+    thread.start()
+    assert ready.wait(20)
+    (score,) = TaskScorer(counting, RewardSection()).score(BUSY, [source])
+    thread.join()
+    assert stopped
+    assert counting.ran == [source] * 2
+    assert (score.status, score.solved) == (ProgramStatus.OK, True)
+
+
+def test_a_program_that_sleeps_is_a_timeout_at_its_second_run(executor: Executor) -> None:
+    source = b"import time\ntime.sleep(9)"
+    counting = CountingExecutor(executor)
+    (score,) = TaskScorer(counting, RewardSection()).score(BUSY, [source])
+    assert counting.ran == [source] * 2
+    assert score.status is ProgramStatus.TIMEOUT

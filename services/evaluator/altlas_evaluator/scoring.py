@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from altlas.core.program import Execution, Program, ProgramStatus
+from altlas.core.program import Execution, Limits, Program, ProgramStatus
 from altlas.core.reward import RewardSettings, is_exact, score_executions
 from altlas.core.score import Score
 from altlas.core.score_batch import ScoreBatch, batch_scores
@@ -115,9 +115,27 @@ class TaskScorer:
         return executions
 
     def _run_all(self, task: Task, sources: Sequence[bytes], cases: Sequence[Case]) -> dict[bytes, list[Execution]]:
+        limits = task.program_limits
+        executions = self._run_once(task, sources, cases, limits)
+        starved = [
+            source for source, runs in executions.items() if any(was_starved(execution, limits) for execution in runs)
+        ]
+        return executions | self._run_once(task, starved, cases, limits)
+
+    def _run_once(
+        self, task: Task, sources: Sequence[bytes], cases: Sequence[Case], limits: Limits
+    ) -> dict[bytes, list[Execution]]:
         programs = [Program(source=source, language=task.language) for source in sources]
         inputs = [case.stdin.encode() for case in cases]
-        return dict(zip(sources, self._executor.run_cases(programs, inputs, task.program_limits), strict=True))
+        return dict(zip(sources, self._executor.run_cases(programs, inputs, limits), strict=True))
+
+
+def was_starved(execution: Execution, limits: Limits) -> bool:
+    """Return whether a program met its wall limit with less than half of its CPU time used.
+
+    It has slept, or the machine had no time for it: stopped, swamped, or waiting for its disk.
+    """
+    return execution.status is ProgramStatus.TIMEOUT and execution.cpu_s < limits.cpu_s / 2
 
 
 def _run_first_case(task: Task, source: bytes) -> Execution:
