@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,6 +25,7 @@ from altlas.config.sections import Config
 from altlas.errors import AltlasError, TransientError
 from altlas.transport.embedded import EmbeddedRedis
 from altlas.transport.redis_client import connect_blocking
+from altlas.transport.socket_dir import SocketDir
 
 LOGGER = logging.getLogger(__name__)
 CONFIG_FILE = "config.ini"
@@ -58,7 +57,7 @@ class LocalStack:
     def __init__(self, config: Config, run_dir: Path) -> None:
         self._config = config
         self._run_dir = run_dir
-        self._sockets = Path(tempfile.mkdtemp(prefix="altlas-"))
+        self._sockets = SocketDir()
         self._redis: EmbeddedRedis | None = None
         self._roles: dict[str, RoleProcess] = {}
         self._restarts: Counter[str] = Counter()
@@ -102,7 +101,7 @@ class LocalStack:
             redis_url = self._redis.url
         else:
             connect_blocking(redis_url).close()
-        trainer = f"unix:{self._sockets}/trainer"
+        trainer = f"unix:{self._sockets.path}/trainer"
         self._spawn("trainer")
         generators = [f"generator-{number}" for number in range(self._config.run.generators)]
         for name in generators:
@@ -113,7 +112,7 @@ class LocalStack:
         self._spawn(
             "coordinator",
             *("--trainer", trainer, "--redis-url", redis_url),
-            *(option for name in generators for option in ("--generator", f"unix:{self._sockets}/{name}")),
+            *(option for name in generators for option in ("--generator", f"unix:{self._sockets.path}/{name}")),
             *("--name", f"{socket.gethostname()} {self._run_dir}"),
             *_FIRST_START,
         )
@@ -171,7 +170,7 @@ class LocalStack:
         if self._redis is not None:
             self._redis.stop()
             self._redis = None
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        self._sockets.remove()
 
     def _slots(self) -> list[str]:
         if self._config.sandbox.slots:
@@ -180,7 +179,7 @@ class LocalStack:
         return ["--set", f"sandbox.slots={max(1, cores // self._config.run.evaluators)}"]
 
     def _spawn(self, name: str, *arguments: str) -> None:
-        address = f"unix:{self._sockets}/{name}"
+        address = f"unix:{self._sockets.path}/{name}"
         command = [
             *(sys.executable, "-m", "altlas.cli.main", "serve", name.partition("-")[0]),
             *("--listen", address, "--config", str(self._run_dir / CONFIG_FILE), "--exit-with", str(os.getpid())),

@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from redis.retry import Retry
 
 from altlas.errors import AltlasError, ConfigError, TransientError
 from altlas.transport import die_with_parent
+from altlas.transport.socket_dir import SocketDir
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 10.0
@@ -86,7 +86,7 @@ class EmbeddedRedis:
         self.log_path = data_dir / "redis.log"
         self._binary = binary or find_server()
         self._process: subprocess.Popen[bytes] | None = None
-        self._socket_dir: Path | None = None
+        self._socket_dir: SocketDir | None = None
         self._lock_fd = -1
 
     @property
@@ -103,7 +103,7 @@ class EmbeddedRedis:
     def _socket_path(self) -> Path:
         if self._socket_dir is None:
             raise AltlasError("the embedded Redis has not been started")
-        return self._socket_dir / "s"
+        return self._socket_dir.path / "s"
 
     def __enter__(self) -> EmbeddedRedis:
         self.start()
@@ -127,8 +127,7 @@ class EmbeddedRedis:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self._lock_fd = _lock(self.data_dir / "redis.lock")
         try:
-            # The path of a unix socket holds 107 bytes, which a run directory may exceed.
-            self._socket_dir = Path(tempfile.mkdtemp(prefix="altlas-"))
+            self._socket_dir = SocketDir()
             self._process = self._spawn()
             self._wait_until_ready()
         except BaseException:
@@ -217,7 +216,7 @@ class EmbeddedRedis:
                 self._process.wait()
             self._process = None
         if self._socket_dir is not None:
-            shutil.rmtree(self._socket_dir, ignore_errors=True)
+            self._socket_dir.remove()
             self._socket_dir = None
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
