@@ -1,10 +1,10 @@
-"""A run that loses a process every 20 s, looked at the whole time: `python -m benchmarks.chaos_soak --minutes 20`.
+"""A run that loses a process every 20 s for 20 minutes and is then left alone for 5: `python -m benchmarks.chaos_soak`.
 
 It is a real `altlas train`, with every role as a process; trainer, generator, evaluator, coordinator and Redis are
 killed in turn, in an order of chance, and SIGINT ends it. What its processes hold is looked at every few seconds.
 Growth is that within the life of each process, after its first seconds, pooled over the lives of a role; `train` is the
-command itself, which lives the whole time. Whatever loses its parent becomes this process's child, so that no orphan
-escapes. Exits with 1 when something grows, is left behind, lost or doubled.
+command itself, which lives the whole time. The coordinator may grow with the programs that it remembers. Whatever loses
+its parent becomes this process's child. Exits with 1 when something grows, is left behind, lost or doubled.
 """
 
 from __future__ import annotations
@@ -55,9 +55,13 @@ _JUDGED_MIN = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """What is called growth: a slope over one of the first two and over so many of its standard errors."""
+    """What is called growth: a slope over one of the first two and over so many of its standard errors.
+
+    coordinator_bytes: per program, what a coordinator may grow by besides.
+    """
 
     mib_per_min: float
+    coordinator_bytes: float
     descriptors_per_min: float
     errors: float
     command_descriptors: int
@@ -208,7 +212,7 @@ class Soak:
             self.killed[role] += 1
             updates = read_updates(self._run_dir)
             _say(self._options, f"kill {number} of {kills}: {role}, after update {updates[-1][0] if updates else 0}")
-        self._look_until(began + self._options.minutes * 60)
+        self._look_until(began + (self._options.minutes + self._options.rest) * 60)
 
     def _look_until(self, end: float) -> None:
         while (now := time.monotonic()) < end:
@@ -398,8 +402,10 @@ def judge(report: Mapping[str, Any], thresholds: Thresholds) -> list[str]:
         "processes left": bool(report["left_processes"]),
         "temporary files left": bool(report["left_temporary"]),
     }
-    limits = {"resident_mib": thresholds.mib_per_min, "descriptors": thresholds.descriptors_per_min}
+    remembered = thresholds.coordinator_bytes * report["programs"] / (report["seconds"] / 60) / 2**20
     for name, role in roles.items():
+        memory = thresholds.mib_per_min + (remembered if name == "coordinator" else 0.0)
+        limits = {"resident_mib": memory, "descriptors": thresholds.descriptors_per_min}
         for measure, limit in limits.items():
             growth = role[measure]
             is_judged = growth is not None and role["minutes"] >= _JUDGED_MIN
@@ -457,6 +463,7 @@ def _say(options: argparse.Namespace, text: str) -> None:
 def _thresholds(options: argparse.Namespace) -> Thresholds:
     return Thresholds(
         mib_per_min=options.max_mib_per_min,
+        coordinator_bytes=options.max_coordinator_bytes,
         descriptors_per_min=options.max_descriptors_per_min,
         errors=options.errors,
         command_descriptors=options.max_command_descriptors,
@@ -466,16 +473,18 @@ def _thresholds(options: argparse.Namespace) -> Thresholds:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=20.0, help="from the first update on")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of kills, from the first update on")
+    parser.add_argument("--rest", type=float, default=5.0, help="minutes without kills after them")
     parser.add_argument("--every", type=float, default=20.0, help="seconds from kill to kill")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--task", default="stdin/echo")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="of the run")
     parser.add_argument("--run-dir", type=Path, help="is kept; where none, a temporary one")
     parser.add_argument("--look-every", type=float, default=2.0, help="seconds")
-    parser.add_argument("--warm-up-s", type=float, default=30.0, help="of each process's life, not looked at")
+    parser.add_argument("--warm-up-s", type=float, default=150.0, help="of each process's life, not looked at")
     judged = f"judged from {_JUDGED_MIN:g} minutes of samples of a role on"
     parser.add_argument("--max-mib-per-min", type=float, default=0.5, help=judged)
+    parser.add_argument("--max-coordinator-bytes", type=float, default=160.0, help="per program, for the coordinator")
     parser.add_argument("--max-descriptors-per-min", type=float, default=1.0, help=judged)
     parser.add_argument("--errors", type=float, default=3.0, help="a slope is judged above so many standard errors")
     parser.add_argument("--max-command-descriptors", type=int, default=4, help="more at the end than at the start")

@@ -53,7 +53,7 @@ def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(200)
 def test_a_short_soak_leaves_nothing_and_loses_nothing() -> None:
     done = run_module(
-        *("-m", "benchmarks.chaos_soak", "--minutes", "0.25", "--every", "5"),
+        *("-m", "benchmarks.chaos_soak", "--minutes", "0.25", "--every", "5", "--rest", "0"),
         *("--look-every", "0.5", "--warm-up-s", "1", "--json"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -116,6 +116,8 @@ def sound(**changes: Any) -> dict[str, Any]:
         "exit_code": 130,
         "stop_reason": "requested",
         "updates": 9,
+        "programs": 20 * 2**20,
+        "seconds": 1200.0,
         "lost": 0,
         "doubled": 0,
         "in_order": True,
@@ -124,7 +126,7 @@ def sound(**changes: Any) -> dict[str, Any]:
         "unknown_orphans": 0,
         "left_processes": [],
         "left_temporary": [],
-        "roles": {"train": role | changes.pop("train", {})},
+        "roles": {name: role | changes.pop(name, {}) for name in ("train", "coordinator")},
         **changes,
     }
 
@@ -153,10 +155,14 @@ def growing(slope: float, error: float) -> dict[str, float]:
         ({"train": {"resident_mib": growing(0.6, 0.3)}}, []),
         ({"train": {"resident_mib": growing(9.0, 0.1), "minutes": 1.0}}, []),
         ({"train": {"resident_mib": None}}, []),
+        ({"coordinator": {"resident_mib": growing(99.0, 0.1)}}, []),
+        ({"coordinator": {"resident_mib": growing(101.0, 0.1)}}, ["resident_mib of coordinator grow"]),
         ({"train": {"descriptors": growing(2.0, 0.1)}}, ["descriptors of train grow"]),
         ({"train": {"descriptors": growing(0.0, 0.0) | {"end": 15.0}}}, ["descriptors of train at the end"]),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], found: list[str]) -> None:
-    thresholds = Thresholds(mib_per_min=0.5, descriptors_per_min=1.0, errors=3.0, command_descriptors=4)
+    thresholds = Thresholds(
+        mib_per_min=0.5, coordinator_bytes=100, descriptors_per_min=1.0, errors=3.0, command_descriptors=4
+    )
     assert judge(sound(**changes), thresholds) == found
