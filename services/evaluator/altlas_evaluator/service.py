@@ -19,8 +19,10 @@ from altlas_evaluator.engine import Executor
 from altlas_evaluator.servicer import EvaluatorServicer
 from altlas_evaluator.worker import Worker
 
-# For the jobs in hand to be finished; the calls in hand get RoleServer's time after that.
-JOB_DRAIN_S = 10.0
+# What is in hand at SIGTERM has this long to be finished, so that the process is gone within 5 s, well before whoever
+# sent the signal loses patience (docker after 10 s). Jobs are given back after it, calls fail and may be repeated.
+JOB_DRAIN_S = 2.5
+CALL_DRAIN_S = 3.0
 
 
 async def serve_with(
@@ -63,7 +65,7 @@ async def serve_with(
 async def _serve(server: RoleServer, canary: Canary) -> None:
     await server.start()
     canary.start()
-    await server.run()
+    await server.run(on_drain=lambda: server.grpc.stop(grace=CALL_DRAIN_S))
 
 
 async def _serve_and_work(server: RoleServer, canary: Canary, executor: Executor, client: redis.Redis) -> None:
@@ -77,10 +79,12 @@ async def _serve_and_work(server: RoleServer, canary: Canary, executor: Executor
 
     async def drain() -> None:
         worker.stop()
+        calls = asyncio.ensure_future(server.grpc.stop(grace=CALL_DRAIN_S))
         _, unfinished = await asyncio.wait([working], timeout=JOB_DRAIN_S)
         if unfinished:
             worker.give_back()
             await asyncio.wait([working])
+        await calls
 
     await server.run(on_drain=drain)
     source.close()

@@ -158,6 +158,7 @@ class LocalStack:
             group = [role for name, role in self._roles.items() if name.startswith(_CALLEES) == is_callee]
             for role in group:
                 role.process.terminate()
+                role.process.send_signal(signal.SIGCONT)  # one that is stopped ends no sooner than it goes on
             deadline = time.monotonic() + _GRACE_S
             for role in group:
                 try:

@@ -120,6 +120,8 @@ class _Watch:
                     self._view.show(response.event.progress)
                     if response.event.state in ended:
                         return
+                    if response.event.message:
+                        self._view.say(response.event.message)  # that nothing moves, or of a return to a checkpoint
             except TransientError:
                 # The stream's own deadline, or a coordinator that is being replaced: go on after the last event.
                 await asyncio.sleep(_CHECK_EVERY_S)
