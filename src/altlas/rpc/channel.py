@@ -18,6 +18,7 @@ from altlas.rpc.security import Security, is_unix
 
 MESSAGE_LIMIT_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 20
+KEEPALIVE_MS = 10_000
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
@@ -26,6 +27,10 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     # Without a cap a peer that was away for long is found again only minutes after its return.
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # A host that falls silent ends no connection: a call would wait for it until its deadline, while others are there.
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 T = TypeVar("T")

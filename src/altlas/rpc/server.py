@@ -17,7 +17,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from altlas.errors import ConfigError
-from altlas.rpc.channel import MESSAGE_LIMIT_BYTES
+from altlas.rpc.channel import KEEPALIVE_MS, MESSAGE_LIMIT_BYTES
 from altlas.rpc.interceptors import CallInterceptor
 from altlas.rpc.security import Certificates, Security, is_of_this_machine, is_unix
 
@@ -36,6 +36,8 @@ _OPTIONS = (
     ("grpc.compression_enabled_algorithms_bitset", 1),
     # A connection that opens and says nothing holds a descriptor: two minutes of it by default.
     ("grpc.server_handshake_timeout_ms", 10_000),
+    # A caller of ours asks this often whether we are there; by default that ends its connection.
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
 )
 
 
