@@ -49,7 +49,7 @@ def test_only_what_a_dead_process_left_is_removed(temporary: Path) -> None:
 
 
 def test_a_directory_that_is_being_made_stays(temporary: Path) -> None:
-    young = temporary / "altlas-sockets-young"
+    young = temporary / "altlas.young"
     young.mkdir()
     SocketDir().remove()
     assert young.is_dir()

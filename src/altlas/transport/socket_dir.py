@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-_PREFIX = "altlas-sockets-"
+# No longer than it must be: a path of a temporary directory, of this and of a socket has to fit.
+_PREFIX = "altlas."
 _LOCK = "lock"
 # A directory is made before its lock is held.
 _GRACE_S = 60.0
