@@ -289,7 +289,7 @@ def read_updates(run_dir: Path) -> list[tuple[int, int, float, float]]:
     """Return of each line of metrics.jsonl its number, programs so far and rewards, in order; none where no file is."""
     try:
         lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     records = [json.loads(line) for line in lines if line.endswith("}")]
     return [(item["update"], item["programs"], item["mean_reward"], item["max_reward"]) for item in records]
