@@ -47,9 +47,9 @@ class Shard:
         return {os.urandom(16): b"s" * self.stored_bytes for _ in range(self.programs if self.stored_bytes else 0)}
 
 
-# As runs of stdin/max_input (5 cases) and brainf/dedup (16) put them up with the defaults: a brainf batch is one job.
+# Full jobs of the default size, with the bytes that stdin/max_input (5 cases) and brainf/dedup (16) put into them.
 PYTHON = Shard(language="python", programs=32, job_bytes=67, result_bytes=92, stored_bytes=165)
-BRAINF = Shard(language="brainf", programs=256, job_bytes=45, result_bytes=153)
+BRAINF = Shard(language="brainf", programs=1024, job_bytes=45, result_bytes=153)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
