@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from redis.backoff import ConstantBackoff
+from redis.backoff import ConstantBackoff, NoBackoff
 from redis.retry import Retry
 
 from altlas.errors import AccessError, ConfigError
@@ -46,8 +46,12 @@ def guarded(redis_url: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="altlas-") as directory:
         process, socket_path = start_server(Path(directory), users)
         try:
-            patient = redis.Redis(unix_socket_path=socket_path, retry=Retry(ConstantBackoff(0.05), 200))
-            with patient as client, pytest.raises(redis.AuthenticationError):
+            patience = Retry(ConstantBackoff(0.05), 200)
+            with redis.Redis.from_url(url_of(socket_path, "coordinator"), retry=patience) as client:
+                client.ping()
+            # A refusal is a broken connection to the library, which would go on asking.
+            stranger = redis.Redis(unix_socket_path=socket_path, retry=Retry(NoBackoff(), 0))
+            with stranger as client, pytest.raises(redis.AuthenticationError):
                 client.ping()
             yield socket_path
         finally:
