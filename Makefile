@@ -7,12 +7,12 @@ TASK ?= basics/hello_world
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format protos reference bench up down clean
+.PHONY: help setup run test check format protos reference bench up down compose-test clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Build .venv with everything; again only when what it is made of changes
 	@:
@@ -42,6 +42,8 @@ check: setup ## Formatting, lint, types, layers, protos, generated files
 	$(BIN)/buf lint
 	$(BIN)/python -m altlas.config.reference --check
 	$(BIN)/python -m altlas.report.controls --check
+	$(BIN)/python -m altlas.cli.metrics_reference --check
+	$(BIN)/python deploy/grafana/generate.py --check
 	$(BIN)/python -m pytest -q tests/unit/test_protos_drift.py
 
 format: setup ## Apply ruff's formatting and its safe fixes
@@ -52,9 +54,11 @@ protos: setup ## Regenerate src/altlas/rpc/*/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=src --pyi_out=src --grpc_python_out=src \
 	  $$(find protos -name '*.proto')
 
-reference: setup ## Regenerate config.ini, docs/configuration.md and the controls' record
+reference: setup ## Regenerate config.ini, docs/configuration.md, docs/metrics.md and the controls' record
 	$(BIN)/python -m altlas.config.reference --write
 	$(BIN)/python -m altlas.report.controls --write
+	$(BIN)/python -m altlas.cli.metrics_reference --write
+	$(BIN)/python deploy/grafana/generate.py --write
 
 bench: setup ## Programs per second by stage
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -63,7 +67,10 @@ up: ## Build and start all roles with docker compose
 	docker compose up --build --detach --wait
 
 down: ## Stop them; the volumes stay
-	docker compose down
+	docker compose --profile '*' down --remove-orphans
+
+compose-test: setup ## Drill and probe the stack of docker compose on a real engine (deploy/testing/README.md)
+	@$(BIN)/python deploy/testing/compose_test.py $(ARGS)
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -72,7 +72,7 @@ for line in sys.stdin:
 def spec_of(run_dir: Path) -> common_pb2.RunSpec:
     """A run that is small, on any task: nobody runs its programs."""
     config = load_config(config_file=None, environ={}, overrides=SETTINGS)
-    named = load_named("stdin/echo")
+    named = load_named("stdin/echo", languages=None)
     return make_spec(make_local_run("stdin/echo", named, config, run_id=RUN_ID, run_dir=run_dir, resume=False))
 
 

@@ -33,7 +33,8 @@ class UpdateReport:
     """One update, for whoever watches.
 
     `task`: its position among the run's. `bests`: positions in the batch that were the task's best so far when they
-    came. `lag`: updates between the policy that drew the batch and the one that learned from it.
+    came. `lag`: updates between the policy that drew the batch and the one that learned from it. `seconds`: since the
+    update before it ended, or the run went on.
     """
 
     totals: RunTotals
@@ -44,6 +45,7 @@ class UpdateReport:
     metrics: dict[str, float]
     stage_s: dict[str, float]
     lag: int = 0
+    seconds: float = 0.0
 
     @property
     def scores(self) -> ScoreBatch:
@@ -241,8 +243,8 @@ class TrainingLoop:
             self._restarted_at = batch.update
         await self.evaluations[batch.task].forget(batch.update)
         now = time.monotonic()
-        totals.seconds += now - self._counted_at
-        self._counted_at = now
+        seconds, self._counted_at = now - self._counted_at, now
+        totals.seconds += seconds
         self.on_update(
             UpdateReport(
                 totals=self.totals,
@@ -253,6 +255,7 @@ class TrainingLoop:
                 metrics=dict(learned.metrics),
                 stage_s=batch.stage_s,
                 lag=batch.update - batch.version,
+                seconds=seconds,
             )
         )
         self.watchdog.progress()

@@ -25,19 +25,22 @@ async def until_back(operation: Callable[[], Awaitable[T]], *, peer: str, limit_
     """
     started = time.monotonic()
     backoff_s = _FIRST_BACKOFF_S
-    while True:
-        try:
-            result = await operation()
-        except TransientError as error:
-            waited_s = time.monotonic() - started
-            if waited_s > limit_s:
-                raise TransientError(f"gave up on the {peer} after {waited_s:.0f} s: {error}") from error
-            LOGGER.warning("waiting for the %s: %s", peer, error)
-            metrics.WAITING_SECONDS.labels(peer).set(max(waited_s, _FIRST_BACKOFF_S))
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
-            continue
+    try:
+        while True:
+            try:
+                result = await operation()
+            except TransientError as error:
+                waited_s = time.monotonic() - started
+                if waited_s > limit_s:
+                    raise TransientError(f"gave up on the {peer} after {waited_s:.0f} s: {error}") from error
+                LOGGER.warning("waiting for the %s: %s", peer, error)
+                metrics.WAITING_SECONDS.labels(peer).set(max(waited_s, _FIRST_BACKOFF_S))
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
+                continue
+            if backoff_s > _FIRST_BACKOFF_S:
+                LOGGER.warning("resumed after waiting %.1f s for the %s", time.monotonic() - started, peer)
+            return result
+    finally:
         if backoff_s > _FIRST_BACKOFF_S:
-            LOGGER.warning("resumed after waiting %.1f s for the %s", time.monotonic() - started, peer)
             metrics.WAITING_SECONDS.labels(peer).set(0)
-        return result

@@ -95,7 +95,7 @@ def record_update(
         files.write_best(totals.best_program, task=task_name)
         if totals.verified:
             LOGGER.info("%s solved and verified:\n%s", task_name, totals.best_program)
-    metrics.observe(report, progress)
+    metrics.observe(report, progress, task=task_name)
     return progress
 
 

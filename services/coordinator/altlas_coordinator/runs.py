@@ -60,6 +60,7 @@ class ActiveRun:
     events: deque[coordinator_pb2.RunEvent] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
     # Begins at the time, so that it also grows from one coordinator to the next.
     sequence: int = field(default_factory=lambda: time.time_ns() // 1000)
+    progress_at: float = field(default_factory=time.time)  # Unix time: of its beginning, of an update, of its end
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     task: asyncio.Task[None] | None = None
     is_stop_requested: bool = False
@@ -71,6 +72,23 @@ class ActiveRun:
     def has_ended(self) -> bool:
         """Whether the run is over, well or badly."""
         return self.state in (coordinator_pb2.RUN_STATE_FINISHED, coordinator_pb2.RUN_STATE_FAILED)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has to get on: it is neither over nor paused."""
+        return self.state == coordinator_pb2.RUN_STATE_RUNNING
+
+    def idle_s(self) -> float:
+        """Return the seconds since the last progress, pauses not counted. From any thread."""
+        return time.time() - self.progress_at if self.loop is None else self.loop.watchdog.idle_s()
+
+    def late(self) -> str:
+        """Return what a run under way stands still in; empty where it gets on. From any thread."""
+        if self.loop is None:
+            seconds, limit_s = self.idle_s(), self.config.watchdog.least_report_s
+            return "" if seconds < limit_s else f"not begun for {seconds:.0f} s; waiting for Redis or the trainer"
+        stall = self.loop.watchdog.late()
+        return "" if stall is None else stall.text()
 
     @property
     def task_names(self) -> list[str]:
@@ -151,6 +169,7 @@ class ActiveRun:
                 self.loop.is_stop_requested = self.is_stop_requested
                 if self.state != coordinator_pb2.RUN_STATE_PAUSED:
                     self.loop.may_go_on.set()
+                metrics.begin(self.loop.totals, self.task_names)
                 return await session.run(self.loop)
             except StaleRunError as error:
                 metrics.ROLLBACKS.labels("stale").inc()
@@ -160,6 +179,7 @@ class ActiveRun:
 
     def _record(self, report: UpdateReport, files: RunFiles) -> None:
         self.progress = record_update(report, files, config=self.config, task_names=self.task_names)
+        self.progress_at = time.time()
         self._append("")
 
     async def pause(self) -> None:
@@ -215,12 +235,20 @@ class ActiveRun:
         )
         self._notifier = asyncio.get_running_loop().create_task(self._notify())
 
+    def _how_it_ended(self) -> str:
+        if self.ending is None:
+            return "failed"
+        return "stopped" if self.ending.reason is StopReason.REQUESTED else "finished"
+
     async def _notify(self) -> None:
         async with self.changed:
             self.changed.notify_all()
 
     async def _emit(self, state: coordinator_pb2.RunState, message: str) -> None:
         self.state = state
+        if self.has_ended:
+            self.progress_at = time.time()
+            metrics.RUNS.labels(self._how_it_ended()).inc()
         self._append(message)
         await self._notify()
 

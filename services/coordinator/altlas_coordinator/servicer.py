@@ -24,7 +24,11 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
-    """The coordinator's RPCs. `owner`: the name under which it leads runs, as long as only one has it."""
+    """The coordinator's RPCs. `owner`: the name under which it leads runs, as long as only one has it.
+
+    Attributes:
+        runs: every run of this coordinator, and of those before it under its name, by id.
+    """
 
     def __init__(
         self,
@@ -40,7 +44,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self._registry = registry
         self._owner = owner
         self._on_crash = on_crash
-        self._runs: dict[str, ActiveRun] = {}
+        self.runs: dict[str, ActiveRun] = {}
 
     async def adopt(self) -> None:
         """Go on with the runs that an earlier coordinator of this name left under way, and know those that ended.
@@ -55,7 +59,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
             run = make_run(record.request.spec, self._open_queue(record.request.spec))
             if record.run.state in _ENDED:
                 run.recall(record.run)
-                self._runs[run.spec.run_id] = run
+                run.request_id = record.request.request_id
+                self.runs[run.spec.run_id] = run
                 continue
             LOGGER.warning("run %s was under way: going on from its newest checkpoint", run.spec.run_id)
             run.state = record.run.state
@@ -65,11 +70,19 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self, request: coordinator_pb2.CreateRunRequest, context: Context
     ) -> coordinator_pb2.CreateRunResponse:
         """Start a run; see the proto."""
+        return coordinator_pb2.CreateRunResponse(run=(await self.create(request)).message())
+
+    async def create(self, request: coordinator_pb2.CreateRunRequest) -> ActiveRun:
+        """Start a run, or return the one that this request has made before.
+
+        Raises:
+            AltlasError: the request is wrong, its run's name is taken, or Redis is away.
+        """
         if not request.request_id or not request.spec.run_id:
             raise ProtocolError("CreateRun needs a request_id and a spec with a run_id")
         run_id = request.spec.run_id
         run = make_run(request.spec, self._open_queue(request.spec))
-        known = self._runs.get(run_id)
+        known = self.runs.get(run_id)
         record = coordinator_pb2.RunRecord(request=request, run=run.message(), coordinator=self._owner)
         made = await self._registry.register(
             request.request_id,
@@ -79,12 +92,12 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
             replace=known is None or known.has_ended,
         )
         if made != run_id or (known is not None and known.request_id == request.request_id):
-            return coordinator_pb2.CreateRunResponse(run=self._run(made).message())
+            return self._run(made)
         self._start(run, request)
-        return coordinator_pb2.CreateRunResponse(run=run.message())
+        return run
 
     def _start(self, run: ActiveRun, request: coordinator_pb2.CreateRunRequest) -> None:
-        self._runs[run.spec.run_id] = run
+        self.runs[run.spec.run_id] = run
         run.request_id = request.request_id
         run.task = asyncio.create_task(self._execute(run, request))
         run.task.add_done_callback(self._check_crash)
@@ -111,7 +124,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self, request: coordinator_pb2.ListRunsRequest, context: Context
     ) -> coordinator_pb2.ListRunsResponse:
         """Return every run of this coordinator, and of those before it under its name."""
-        return coordinator_pb2.ListRunsResponse(runs=[run.message() for run in self._runs.values()])
+        return coordinator_pb2.ListRunsResponse(runs=[run.message() for run in self.runs.values()])
 
     async def WatchRun(
         self, request: coordinator_pb2.WatchRunRequest, context: Context
@@ -146,7 +159,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> coordinator_pb2.ListWorkersResponse:
         """Return the evaluators of every run under way."""
         workers: list[WorkerInfo] = []
-        for run in self._runs.values():
+        for run in self.runs.values():
             if not run.has_ended:
                 workers += await run.queue.workers()
         return coordinator_pb2.ListWorkersResponse(
@@ -160,9 +173,9 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
 
     async def drain(self) -> None:
         """Leave every run to the next coordinator, at a checkpoint; a run whose peers are gone is cut off."""
-        for run in self._runs.values():
+        for run in self.runs.values():
             await run.suspend()
-        if tasks := [run.task for run in self._runs.values() if run.task]:
+        if tasks := [run.task for run in self.runs.values() if run.task]:
             _, unfinished = await asyncio.wait(tasks, timeout=_DRAIN_S)
             for task in unfinished:
                 LOGGER.warning("a run did not reach its next update boundary: its newest checkpoint is what remains")
@@ -170,10 +183,10 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _run(self, run_id: str) -> ActiveRun:
-        if run_id not in self._runs:
-            known = ", ".join(self._runs) or "none"
+        if run_id not in self.runs:
+            known = ", ".join(self.runs) or "none"
             raise UnknownRunError(f"no run {run_id!r} here; there are: {known}")
-        return self._runs[run_id]
+        return self.runs[run_id]
 
     def _check_crash(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

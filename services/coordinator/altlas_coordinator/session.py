@@ -172,7 +172,6 @@ class Session:
             stall = watchdog.check()
             if stall is None:
                 continue
-            metrics.STALLED_SECONDS.set(stall.seconds)
             text = stall.text(await self._describe(stall))
             if stall.kind == "fail":
                 raise StalledError(

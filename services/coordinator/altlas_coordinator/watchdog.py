@@ -2,6 +2,7 @@
 
 Pure bookkeeping over a clock: it never sleeps, logs or ends anything. A stall is reported once it has lasted the
 section's limit, then each time that twice as long has passed, and fails the run in the end. Pauses count for nothing.
+`median_s`, `idle_s` and `late` change nothing and may be asked from another thread.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Watchdog:
         self._paused_at: float | None = None
         self._durations: deque[float] = deque(maxlen=_REMEMBERED_UPDATES)
         self._reported_s: float | None = None
+        self.median_s: float | None = None  # of the last updates; None before the first has ended
 
     def begin(self, stage: str, waiting_for: str) -> None:
         """Note what the run does from now on, such as "evaluating update 17", and for whom it waits meanwhile."""
@@ -63,6 +65,7 @@ class Watchdog:
         now = self._now()
         seconds = now - self._progress_at
         self._durations.append(seconds)
+        self.median_s = statistics.median(self._durations)
         was_reported, self._reported_s = self._reported_s is not None, None
         self._progress_at = now
         return seconds if was_reported else None
@@ -81,17 +84,27 @@ class Watchdog:
         """Return the stall that is due to be reported or to fail the run; None when there is nothing to say."""
         if self._paused_at is not None:
             return None
-        section, median_s = self._section, self._median_s()
-        seconds = self._now() - self._progress_at
-        if seconds >= max(section.least_fail_s, section.fail_after * (median_s or 0.0)):
+        section, seconds = self._section, self.idle_s()
+        if seconds >= max(section.least_fail_s, section.fail_after * (self.median_s or 0.0)):
             return self._stall("fail", seconds)
-        due_s = max(section.least_report_s, section.report_after * (median_s or 0.0))
-        if self._reported_s is not None:
-            due_s = 2 * self._reported_s
-        if seconds < due_s:
+        if seconds < (self._limit_s() if self._reported_s is None else 2 * self._reported_s):
             return None
         self._reported_s = seconds
         return self._stall("report", seconds)
+
+    def idle_s(self) -> float:
+        """Return the seconds since the last update ended, or since the watchdog began; pauses are not counted."""
+        return self._now() - self._progress_at
+
+    def late(self) -> Stall | None:
+        """Return the stall that there is now, reported before or not; None within the limit, and in a pause."""
+        seconds = self.idle_s()
+        if self._paused_at is not None or seconds < self._limit_s():
+            return None
+        return self._stall("report", seconds)
+
+    def _limit_s(self) -> float:
+        return max(self._section.least_report_s, self._section.report_after * (self.median_s or 0.0))
 
     def _stall(self, kind: Literal["report", "fail"], seconds: float) -> Stall:
         return Stall(
@@ -100,11 +113,8 @@ class Watchdog:
             waiting_for=self._waiting_for,
             seconds=seconds,
             stage_s=self._now() - self._stage_at,
-            median_s=self._median_s(),
+            median_s=self.median_s,
         )
-
-    def _median_s(self) -> float | None:
-        return statistics.median(self._durations) if self._durations else None
 
     def _now(self) -> float:
         """Return the clock's time, which stands still in a pause."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import redis
 
@@ -12,7 +13,7 @@ from altlas.rpc.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
 from altlas.rpc.security import load_security
 from altlas.rpc.server import RoleServer
 from altlas.transport.redis_client import connect_blocking
-from altlas.transport.redis_streams import RedisJobSource
+from altlas.transport.redis_source import RedisJobSource
 from altlas_evaluator import metrics
 from altlas_evaluator.canary import Canary
 from altlas_evaluator.engine import Executor
@@ -45,7 +46,8 @@ async def serve_with(
     evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server(servicer, server.grpc)
     metrics.watch(executor, servicer.admission)
     canary = Canary(executor)
-    serve_metrics(metrics_port, role="evaluator", not_ready=canary.not_ready)
+    checks: list[Callable[[], str]] = [canary.not_ready]
+    serve_metrics(metrics_port, role="evaluator", not_ready=lambda: next(filter(None, (ask() for ask in checks)), ""))
     loop = asyncio.get_running_loop()
 
     def tell_health(is_ready: bool) -> None:
@@ -54,7 +56,7 @@ async def serve_with(
     canary.on_change = tell_health
     try:
         if redis_url:
-            await _serve_and_work(server, canary, executor, connect_blocking(redis_url, config.security))
+            await _serve_and_work(server, canary, executor, connect_blocking(redis_url, config.security), checks)
         else:
             await _serve(server, canary)
     finally:
@@ -68,9 +70,12 @@ async def _serve(server: RoleServer, canary: Canary) -> None:
     await server.run(on_drain=lambda: server.grpc.stop(grace=CALL_DRAIN_S))
 
 
-async def _serve_and_work(server: RoleServer, canary: Canary, executor: Executor, client: redis.Redis) -> None:
+async def _serve_and_work(
+    server: RoleServer, canary: Canary, executor: Executor, client: redis.Redis, checks: list[Callable[[], str]]
+) -> None:
     source = RedisJobSource(client)
     worker = Worker(source, executor, name=source.worker)
+    checks.append(worker.not_ready)
     await server.start()
     canary.start()
     working = asyncio.ensure_future(asyncio.to_thread(worker.run))

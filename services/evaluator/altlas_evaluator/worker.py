@@ -45,6 +45,7 @@ class Worker:
         self._in_hand: dict[int, Delivery] = {}
         self._batches: dict[int, Batch] = {}
         self._crash: BaseException | None = None
+        self._away_since: float | None = None
         self._stopping = threading.Event()
         self._has_ended = threading.Event()
 
@@ -56,24 +57,28 @@ class Worker:
         """
         renewer = threading.Thread(target=self._renew, name="lease-renewer", daemon=True)
         renewer.start()
-        away_since: float | None = None
         with ThreadPoolExecutor(self._capacity, thread_name_prefix="job") as pool:
             while not self._stopping.is_set():
                 try:
                     self._take(pool)
                 except TransientError as error:
-                    if away_since is None:
-                        away_since = time.monotonic()
+                    if self._away_since is None:
+                        self._away_since = time.monotonic()
                         LOGGER.warning("waiting for Redis: %s", error)
                     self._stopping.wait(_BACKOFF_S)
                     continue
-                if away_since is not None:
-                    LOGGER.warning("resumed after waiting %.1f s for Redis", time.monotonic() - away_since)
-                    away_since = None
+                if self._away_since is not None:
+                    LOGGER.warning("resumed after waiting %.1f s for Redis", time.monotonic() - self._away_since)
+                    self._away_since = None
         self._has_ended.set()
         renewer.join()
         if self._crash is not None:
             raise self._crash
+
+    def not_ready(self) -> str:
+        """Return why no jobs are taken now; empty when they are. From any thread."""
+        away_since = self._away_since
+        return "" if away_since is None else f"no Redis for {time.monotonic() - away_since:.0f} s; see the log"
 
     def stop(self) -> None:
         """Ask `run` to return after the jobs in hand."""
@@ -146,8 +151,8 @@ class Worker:
         )
         stored = _stored_scores(job.fingerprints, scores) if is_sandboxed(grading.task.language) else {}
         is_first = self._commit(Commit(delivery=delivery, payload=result.SerializeToString(), scores=stored))
-        metrics.JOBS.labels("committed" if is_first else "duplicate").inc()
-        metrics.JOB_SECONDS.observe(time.monotonic() - started)
+        seconds = time.monotonic() - started
+        metrics.observe_job(grading.task.language, programs=len(sources), seconds=seconds, is_first=is_first)
 
     def _commit(self, commit: Commit) -> bool:
         while True:

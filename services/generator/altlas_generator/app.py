@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from altlas.core.device import device_memory_bytes, device_utilisation_ratio
+from altlas.obs.devices import watch_devices
 from altlas.obs.process import serve_metrics
 from altlas.rpc.channel import connect
 from altlas.rpc.generator.v1 import generator_pb2, generator_pb2_grpc
@@ -25,7 +27,8 @@ async def serve(*, listen: str, trainer: str, metrics_port: int | None, security
     async with connect(trainer, security) as channel:
         servicer = GeneratorServicer(channel)
         generator_pb2_grpc.add_GeneratorServiceServicer_to_server(servicer, server.grpc)
-        serve_metrics(metrics_port, role="generator")
+        watch_devices(device_memory_bytes, device_utilisation_ratio)
+        serve_metrics(metrics_port, role="generator", not_ready=servicer.progress.not_ready)
         await server.start()
         await server.run()
         servicer.close()

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from altlas.errors import ProtocolError, StaleRunError
+from altlas.obs.progress import Progress
 from altlas.rpc.channel import stream
 from altlas.rpc.generator.v1 import generator_pb2, generator_pb2_grpc
 from altlas.rpc.trainer.v1 import trainer_pb2, trainer_pb2_grpc
@@ -27,9 +28,14 @@ T = TypeVar("T")
 
 
 class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
-    """The generator's RPC. Torch works in one thread, so that health answers meanwhile."""
+    """The generator's RPC. Torch works in one thread, so that health answers meanwhile.
+
+    Attributes:
+        progress: of that thread.
+    """
 
     def __init__(self, trainer: grpc.aio.Channel) -> None:
+        self.progress = Progress("generator")
         self._trainer = trainer_pb2_grpc.TrainerServiceStub(trainer)
         self._runs: dict[str, GeneratorRun] = {}
         self._turn = asyncio.Lock()  # of one call, between the policy it needs and its programs
@@ -45,7 +51,9 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
             run = await self._at_version(request, context)
             with metrics.SAMPLE_SECONDS.time():
                 parts = await self._in_worker(
-                    lambda: run.sample(update=request.update, first_index=request.first_index, count=request.count)
+                    "Sample",
+                    lambda: run.sample(update=request.update, first_index=request.first_index, count=request.count),
+                    limit_s=context.time_remaining() or 0.0,
                 )
         metrics.PROGRAMS.inc(request.count)
         metrics.TOKENS.inc(sum(len(part.tokens) for part in parts) // TOKEN_BYTES)
@@ -56,8 +64,14 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         """Wait for the work in progress and end the thread."""
         self._worker.shutdown()
 
-    async def _in_worker(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, function)
+    async def _in_worker(self, name: str, function: Callable[[], T], *, limit_s: float) -> T:
+        """Do a piece of work in the one thread, where it is late once the caller has ceased to wait."""
+
+        def work() -> T:
+            with self.progress.working(name, limit_s=limit_s):
+                return function()
+
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def _at_version(self, request: generator_pb2.SampleRequest, context: Context) -> GeneratorRun:
         run = self._runs.get(request.run_id)
@@ -89,10 +103,12 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         run = self._runs.pop(request.run_id, None)
         if run is None or run.spec != header.spec:
             spec = header.spec
-            run = await self._in_worker(lambda: open_run(spec))
+            run = await self._in_worker("opening a run", lambda: open_run(spec), limit_s=timeout_s)
         self._runs[request.run_id] = run
         while len(self._runs) > _RUNS_KEPT:
             self._runs.pop(next(iter(self._runs)))
-        await self._in_worker(lambda: run.load(header, bytes(content), task=request.task))
+        await self._in_worker(
+            "loading a policy", lambda: run.load(header, bytes(content), task=request.task), limit_s=timeout_s
+        )
         metrics.POLICY_VERSION.set(run.policy_version)
         return run

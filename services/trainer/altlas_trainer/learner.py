@@ -19,6 +19,7 @@ from altlas.errors import ProtocolError
 if TYPE_CHECKING:
     from altlas.core.grammar import TokenConstraint
     from altlas.core.vocabulary import Vocabulary
+    from altlas_trainer.group import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,12 @@ def build_run_learner(
     device: torch.device,
     seed: int,
     inspection_dir: Path | None = None,
+    group: Group | None = None,
 ) -> RunLearner:
-    """Return the learner of a run's tasks at its beginning. `max_tokens`: of each task, by position."""
+    """Return the learner of a run's tasks at its beginning, or this process's in a group.
+
+    `max_tokens`: of each task, by position.
+    """
     from altlas_trainer.carrying import SeparateLearners
     from altlas_trainer.trainer import Trainer
 
@@ -118,6 +123,7 @@ def build_run_learner(
             seed=seed,
             inspection_dir=inspection_dir,
             max_tokens=max_tokens,
+            group=group,
         )
     learners = [
         build_learner(
@@ -127,6 +133,7 @@ def build_run_learner(
             device=device,
             seed=seed,
             inspection_dir=inspection_dir,
+            group=group,
         )
         for limit in max_tokens
     ]
@@ -141,6 +148,7 @@ def build_learner(
     device: torch.device,
     seed: int,
     inspection_dir: Path | None = None,
+    group: Group | None = None,
 ) -> Learner:
     """Return the learner of one task by the configured algorithm, at its beginning."""
     from altlas_trainer.evolution import Evolution
@@ -154,6 +162,7 @@ def build_learner(
             device=device,
             seed=seed,
             inspection_dir=inspection_dir,
+            group=group,
         )
     return Evolution(config)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -27,6 +27,11 @@ from altlas.rpc.tasks import parse_tasks, task_specs
 from altlas.rpc.trainer.v1 import trainer_pb2
 from altlas.rpc.trajectories import trajectories_from_proto
 from altlas_trainer.learner import RunLearner, build_run_learner
+from altlas_trainer.metrics import phase
+
+if TYPE_CHECKING:
+    from altlas_trainer.group import Group
+    from altlas_trainer.replicas import Leader
 
 _STATE_FILE = "trainer.safetensors"
 _META_FILE = "trainer.json"
@@ -67,6 +72,7 @@ class TrainerRun:
             self._keep(key, tensors_to_bytes(self.learner.snapshot(task)))
         return self.snapshots[key]
 
+    @phase("publish")
     def publish(self) -> None:
         """Make the policy's snapshots of every task now, so that whoever fetches one need not wait for an update."""
         for task in range(len(task_specs(self.spec))):
@@ -99,16 +105,18 @@ class TrainerRun:
                 "the run has to go back to its newest checkpoint"
             )
         self._check_task(request.task)
-        batch = trajectories_from_proto(
-            request.trajectories,
-            policy_version=request.behaviour_version,
-            pad_id=self.vocabulary.pad_id,
-            vocabulary_size=len(self.vocabulary),
-        )
-        scores = scores_from_proto(request.scores)
-        report = self.learner.learn(
-            batch, scores, update=request.update, reinitialise=request.reinitialise, task=request.task
-        )
+        with phase("read"):
+            batch = trajectories_from_proto(
+                request.trajectories,
+                policy_version=request.behaviour_version,
+                pad_id=self.vocabulary.pad_id,
+                vocabulary_size=len(self.vocabulary),
+            )
+            scores = scores_from_proto(request.scores)
+        with phase("step"):
+            report = self.learner.learn(
+                batch, scores, update=request.update, reinitialise=request.reinitialise, task=request.task
+            )
         self.last_response = trainer_pb2.LearnResponse(policy_version=report.policy_version, metrics=report.metrics)
         if self.is_async:
             self.publish()
@@ -178,20 +186,30 @@ class TrainerRun:
         }
 
 
-def open_run(spec: common_pb2.RunSpec, *, resume: bool, fence: int = 0) -> TrainerRun:
-    """Build a run's learner from its spec: from the newest valid checkpoint, or with fresh weights where none is.
+@dataclass(frozen=True, slots=True)
+class MadeLearner:
+    """A run's learner at its beginning, and what it was made with."""
 
-    With `resume` there has to be one.
+    learner: RunLearner
+    device: DeviceChoice
+    vocabulary: Vocabulary
+
+
+def make_learner(
+    spec: common_pb2.RunSpec, *, inspection_dir: Path | None = None, group: Group | None = None
+) -> MadeLearner:
+    """Build a run's learner from its spec, with fresh weights; in a group, this process's.
 
     Raises:
-        AltlasError: configuration, task, vocabulary, device or checkpoint is wrong.
+        AltlasError: configuration, task, vocabulary or device is wrong.
     """
     config = config_from_json(spec.config_json)
     tasks = parse_tasks(spec)
     task = tasks[0]
     vocabulary = parse_vocabulary(spec.vocabulary_json, name=task.vocabulary, where="the run's vocabulary")
     device = choose_device(config.model.device)
-    run_dir = Path(spec.run_dir)
+    if group is not None:
+        device = group.place(device)
     learner = build_run_learner(
         config,
         max_tokens=task_lengths(config, tasks),
@@ -201,19 +219,35 @@ def open_run(spec: common_pb2.RunSpec, *, resume: bool, fence: int = 0) -> Train
         ),
         device=device.device,
         seed=config.run.seed,
-        inspection_dir=run_dir,
+        inspection_dir=inspection_dir,
+        group=group,
     )
+    return MadeLearner(learner, device, vocabulary)
+
+
+def open_run(spec: common_pb2.RunSpec, *, resume: bool, fence: int = 0, leader: Leader | None = None) -> TrainerRun:
+    """Build a run's learner from its spec: from the newest valid checkpoint, or with fresh weights where none is.
+
+    With `resume` there has to be one. With a `leader` the learner is one in each of its processes.
+
+    Raises:
+        AltlasError: configuration, task, vocabulary, device or checkpoint is wrong.
+    """
+    config = config_from_json(spec.config_json)
+    run_dir = Path(spec.run_dir)
+    make = make_learner if leader is None else leader.make_learner
+    made = make(spec, inspection_dir=run_dir)
     run = TrainerRun(
         spec=spec,
-        learner=learner,
+        learner=made.learner,
         store=CheckpointStore(
             run_dir / "checkpoints",
             keep_last=config.run.keep_last,
             keep_best=config.run.keep_best,
             keep_every=config.run.keep_every,
         ),
-        device=device,
-        vocabulary=vocabulary,
+        device=made.device,
+        vocabulary=made.vocabulary,
         fence=fence,
         # A generator asks for the version it was told of, while the next update may have been learned.
         versions_kept=config.run.max_lag + 2 if config.run.mode == "async" else 1,

@@ -26,20 +26,25 @@ from altlas.core.optimizers import build_optimizer
 from altlas.core.policy import AltlasRNN, build_policy, load_weights, policy_sha256
 from altlas.core.proposals import Origin, elites_to_tensors
 from altlas.core.score_batch import ScoreBatch
-from altlas.core.teacher_forcing import TeacherForcing
+from altlas.core.teacher_forcing import Forcing, TeacherForcing
 from altlas.core.trajectory import IntArray, TrajectoryBatch
 from altlas.errors import CheckpointError, LearningError
 from altlas_trainer.carrying import NEVER, carried, task_prefix
 from altlas_trainer.learner import LearnReport, check_update, reward_metrics, under
+from altlas_trainer.metrics import phase
 from altlas_trainer.task_memory import TaskMemory
 
 if TYPE_CHECKING:
     from altlas.core.grammar import TokenConstraint
     from altlas.core.vocabulary import Vocabulary
+    from altlas_trainer.group import Group
 
 
 class Trainer:
-    """Policy and optimizer of one run, and a memory for each of its tasks. `max_tokens`: of each task, by position."""
+    """Policy and optimizer of one run, and a memory for each of its tasks. `max_tokens`: of each task, by position.
+
+    With a `group` each of its processes has one, all make the same calls, and all are in the same state after each.
+    """
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class Trainer:
         seed: int,
         inspection_dir: Path | None = None,
         max_tokens: Sequence[int] = (),
+        group: Group | None = None,
     ) -> None:
         torch.set_num_threads(config.model.threads)
         self._config = config
@@ -59,6 +65,7 @@ class Trainer:
         self._device = device
         self._seed = seed
         self._inspection_dir = inspection_dir
+        self._group = group
         self.updates = 0
         self.restarts = 0
         self._max_tokens = max_tokens or (config.sampling.max_tokens,)
@@ -75,7 +82,7 @@ class Trainer:
         self._optimizer = build_optimizer(self.policy, config.optimizer)
         for memory in self._tasks:
             memory.restart()
-        self._forcing = [
+        self._forcing: list[Forcing] = [
             TeacherForcing(
                 self.policy,
                 constraint=self._constraint,
@@ -86,6 +93,10 @@ class Trainer:
             )
             for max_tokens in self._max_tokens
         ]
+        if self._group is not None:
+            from altlas_trainer.sharing import share_forcings  # what only processes of several need
+
+            self._forcing = share_forcings(self.policy, self._forcing, self._group)
 
     @property
     def parameters(self) -> int:
@@ -139,6 +150,7 @@ class Trainer:
         else:
             memory.restart()
 
+    @phase("remember")
     def _remember(self, batch: TrajectoryBatch, scores: ScoreBatch, memory: TaskMemory) -> dict[str, float]:
         """Offer the batch to the queue and to the archive, as far as the update is to learn from it."""
         if self._config.objective.pqt_offer == "all":
@@ -152,6 +164,7 @@ class Trainer:
         }
         return {"archive_size": float(len(memory.archive)), **counts}
 
+    @phase("backpropagate")
     def _backpropagate(self, batch: TrajectoryBatch, returns: Tensor, *, task: int) -> dict[str, float]:
         """Set the gradients of the loss over the batch's sampled programs and those that are imitated."""
         section, memory = self._config.objective, self._tasks[task]

@@ -92,15 +92,15 @@ def _sandbox(config: Config) -> str:
 
 def _redis(config: Config) -> str:
     from altlas.transport.embedded import EmbeddedRedis
-    from altlas.transport.redis_client import connect_blocking, durability
+    from altlas.transport.redis_client import connect_blocking, durability, redis_address
 
     with contextlib.ExitStack() as stack:
-        redis_url, kind = config.transport.redis_url, "reachable"
+        redis_url, kind = redis_address(config.transport), "reachable"
         if not redis_url:
             data_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="altlas-"))
             server = stack.enter_context(EmbeddedRedis(Path(data_dir)))
             redis_url, kind = server.url, f"embedded, {server.describe()['binary']}"
-        client = stack.enter_context(contextlib.closing(connect_blocking(redis_url)))
+        client = stack.enter_context(contextlib.closing(connect_blocking(redis_url, config.security)))
         return f"{kind}: " + ", ".join(f"{name} {value}" for name, value in durability(client).items())
 
 

@@ -24,7 +24,7 @@ from types import TracebackType
 from altlas.config.sections import Config
 from altlas.errors import AltlasError, TransientError
 from altlas.transport.embedded import EmbeddedRedis
-from altlas.transport.redis_client import connect_blocking
+from altlas.transport.redis_client import connect_blocking, redis_address
 from altlas.transport.socket_dir import SocketDir
 
 LOGGER = logging.getLogger(__name__)
@@ -94,13 +94,13 @@ class LocalStack:
             AltlasError: Redis did not start.
             TransientError: the configured Redis cannot be reached.
         """
-        redis_url = self._config.transport.redis_url
+        redis_url, address = self._config.transport.redis_url, redis_address(self._config.transport)
         if not redis_url:
             self._redis = EmbeddedRedis(self._run_dir / "redis")
             self._redis.start()
             redis_url = self._redis.url
         else:
-            connect_blocking(redis_url).close()
+            connect_blocking(address, self._config.security).close()
         trainer = f"unix:{self._sockets.path}/trainer"
         self._spawn("trainer")
         generators = [f"generator-{number}" for number in range(self._config.run.generators)]

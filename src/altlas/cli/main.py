@@ -234,6 +234,20 @@ def doctor(
     raise typer.Exit(run_doctor(config_file=config, overrides=set_ or [], as_json=as_json))
 
 
+@app.command()
+def health(
+    address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Or unix:PATH.")],
+    timeout: Annotated[float, typer.Option(metavar="S", min=0.1, help="How long to wait for the answer.")] = 3.0,
+) -> None:
+    """Ask a role's gRPC health service whether it serves: the health check of containers.
+
+    Exit codes: 0 it serves, 1 it does not, or not yet, or nobody answers, 2 usage or configuration.
+    """
+    from altlas.rpc.health import check_health
+
+    raise typer.Exit(check_health(address, timeout_s=timeout))
+
+
 @tasks_app.command("list")
 def tasks_list() -> None:
     """List the built-in tasks."""
@@ -331,6 +345,16 @@ def serve_coordinator(
     adopt: Annotated[
         bool, typer.Option("--adopt/--no-adopt", help="Go on with runs that a coordinator of this name left.")
     ] = True,
+    run: Annotated[
+        str,
+        typer.Option(
+            metavar="TASK",
+            help="Start a run at once; not again when the same task, seed and budget were given before.",
+            show_default=False,
+        ),
+    ] = "",
+    run_seed: Annotated[int, typer.Option(help="Seed of that run.")] = 1,
+    run_budget: Annotated[int, typer.Option(help="Programs of that run at most; 0 takes the task's own.")] = 0,
     redis_url: RedisOption = None,
     listen: ListenOption = "127.0.0.1:50051",
     metrics_port: MetricsOption = None,
@@ -340,6 +364,7 @@ def serve_coordinator(
 ) -> None:
     """Drive runs: sample, evaluate, learn, checkpoint."""
     from altlas.cli import serve
+    from altlas.cli.first_run import FirstRun
 
     serve.coordinator(
         serve.load(config, set_ or [], redis_url=redis_url, role="coordinator", parent=parent),
@@ -349,6 +374,7 @@ def serve_coordinator(
         metrics_port=metrics_port,
         name=name,
         adopt=adopt,
+        first=FirstRun(run, seed=run_seed, budget=run_budget) if run else None,
     )
 
 
@@ -379,8 +405,7 @@ def serve_trainer(
     """Own the weights: updates and checkpoints."""
     from altlas.cli import serve
 
-    resolved = serve.load(config, set_ or [], redis_url=None, role="trainer", parent=parent)
-    serve.trainer(resolved, listen=listen, metrics_port=metrics_port)
+    serve.trainer(config, set_ or [], listen=listen, metrics_port=metrics_port, parent=parent)
 
 
 @serve_app.command("evaluator")

@@ -64,7 +64,8 @@ def resolve_remote(request: SubmitRequest) -> LocalRun:
         ConfigError: options, configuration or the run's name are wrong.
         TaskError: no such task, or it is wrong, or several cannot be learned in one run.
     """
-    named = load_named(request.task)
+    # The evaluators are elsewhere, and may run what this machine cannot.
+    named = load_named(request.task, languages=None)
     config = load_config(
         preset=request.preset,
         pack_file=pack_file(named[0][0]),

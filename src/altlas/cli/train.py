@@ -6,7 +6,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def resolve(request: TrainRequest) -> LocalRun:
         raise ConfigError("--resume and --overwrite exclude each other: the one keeps the run, the other deletes it")
     if request.resume and request.run_dir is None:
         raise ConfigError("--resume needs --run-dir DIR: the directory of the run to go on with")
-    named = load_named(request.task)
+    named = load_named(request.task, languages=task_languages())
     label = run_label(named)
     if request.resume and request.run_dir is not None:
         run_dir = prepare_run_dir(request.run_dir.absolute(), resume=True, overwrite=False)
@@ -147,14 +147,18 @@ def resolve(request: TrainRequest) -> LocalRun:
     return run
 
 
-def load_named(task: str) -> list[tuple[str, Task, str]]:
+def load_named(task: str, *, languages: Collection[str] | None) -> list[tuple[str, Task, str]]:
     """Return name, task and TOML text of everything that was asked for.
+
+    Args:
+        task: as on the command line.
+        languages: those that programs can be run in; None where that is not known here.
 
     Raises:
         TaskError: no such task, or it is wrong, or several cannot be learned in one run.
     """
     names = expand_references(task)
-    loaded = [load_task(name, languages=task_languages()) for name in names]
+    loaded = [load_task(name, languages=languages) for name in names]
     check_alike(names, [found for found, _ in loaded])
     return [(name, found, text) for name, (found, text) in zip(names, loaded, strict=True)]
 

@@ -9,8 +9,8 @@ from altlas.config.sections import Config
 from altlas.errors import ConfigError
 
 # When a run stops, where it runs and what it tells: none of these changes what a program scores or how the run is cut
-# into jobs. What may change the weights is fixed, but for the device and the handling of a stuck run, which are the
-# usual reasons to go on elsewhere or otherwise.
+# into jobs. What may change the weights is fixed, but for where the trainer computes and the handling of a stuck
+# run, which are the usual reasons to go on elsewhere or otherwise.
 RESUMABLE_KEYS: frozenset[str] = frozenset(
     {
         "run.budget",
@@ -31,10 +31,13 @@ RESUMABLE_KEYS: frozenset[str] = frozenset(
         "sandbox.recycle_after",
         "sandbox.allow_unsafe",
         "transport.redis_url",
+        "transport.redis_password_file",
         "transport.lease_s",
         "transport.max_deliveries",
         "transport.window_jobs",
         "transport.rpc_timeout_s",
+        "trainer.processes",
+        "trainer.group_timeout_s",
         "watchdog.report_after",
         "watchdog.fail_after",
         "watchdog.least_report_s",

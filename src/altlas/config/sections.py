@@ -337,6 +337,9 @@ class TransportSection(Section):
     """Redis and the unit of work."""
 
     redis_url: str = Field("", description="redis:// or unix:// address; empty starts an embedded server.")
+    redis_password_file: str = Field(
+        "", description="File with the password of redis_url's user, which then stands in no address; empty: none."
+    )
     shard_size: int = Field(
         0,
         ge=0,
@@ -349,6 +352,21 @@ class TransportSection(Section):
         10_000, ge=1, description="Jobs of a run that may wait or be in hand; more are submitted as these are done."
     )
     rpc_timeout_s: float = Field(120.0, gt=0, le=3600, description="Deadline of a call between roles.")
+
+
+class TrainerSection(Section):
+    """The trainer's processes; see docs/multi-gpu.md. Of its own configuration, not the run's."""
+
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that compute a share of each update, one for each GPU where there are GPUs; above 1 the "
+        "trainer is launched as torchrun does it. Part of what makes a run repeat bit for bit.",
+    )
+    group_timeout_s: float = Field(
+        120.0, ge=1, le=3600, description="Silence after which a process takes another for gone, and all of them end."
+    )
 
 
 class WatchdogSection(Section):
@@ -411,6 +429,7 @@ class Config(Section):
     reward: RewardSection = RewardSection()
     sandbox: SandboxSection = SandboxSection()
     transport: TransportSection = TransportSection()
+    trainer: TrainerSection = TrainerSection()
     watchdog: WatchdogSection = WatchdogSection()
     security: SecuritySection = SecuritySection()
     paths: PathsSection = PathsSection()

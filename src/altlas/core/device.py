@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -70,3 +72,42 @@ def _mps_problem() -> str:
 
 def _describe(name: str) -> str:
     return f" ({torch.cuda.get_device_name()})" if name == "cuda" else ""
+
+
+def device_memory_bytes() -> dict[tuple[str, ...], float]:
+    """Return the memory of each GPU that this process has begun to use, by device and kind: allocated, reserved, total.
+
+    Empty before the first use: to ask a GPU for its memory then would take some of it.
+    """
+    return {
+        (f"cuda:{number}", kind): float(size_bytes)
+        for number in _cuda_devices()
+        for kind, size_bytes in (
+            ("allocated", torch.cuda.memory_allocated(number)),
+            ("reserved", torch.cuda.memory_reserved(number)),
+            ("total", torch.cuda.get_device_properties(number).total_memory),
+        )
+    }
+
+
+def device_utilisation_ratio() -> dict[tuple[str, ...], float]:
+    """Return how busy each of those GPUs was of late, 0 to 1; empty where the driver or nvidia-ml-py does not tell."""
+    try:
+        return {(f"cuda:{number}",): torch.cuda.utilization(number) / 100 for number in _cuda_devices()}
+    except _no_answer():
+        return {}
+
+
+def _cuda_devices() -> list[int]:
+    is_in_use: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    numbers = range(torch.cuda.device_count() if is_in_use else 0)
+    return [number for number in numbers if torch.cuda.memory_reserved(number)]
+
+
+@cache
+def _no_answer() -> tuple[type[Exception], ...]:
+    """Return what torch raises where it cannot tell: no nvidia-ml-py, no library of the driver, a part of a GPU."""
+    try:
+        return ImportError, RuntimeError, importlib.import_module("pynvml").NVMLError
+    except ImportError:
+        return ImportError, RuntimeError

@@ -6,7 +6,7 @@ Masks and temperature are those of sampling. Gradients are those of the one padd
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -37,6 +37,17 @@ class ProgramValues:
     token_log_probs: Tensor
     programs: IntArray
     positions: IntArray
+
+
+class Forcing(Protocol):
+    """Whoever gives the values of programs under a policy."""
+
+    def evaluate(self, tokens: IntArray, lengths: IntArray) -> ProgramValues:
+        """Return the values of programs int64 [N, T] of lengths [N], on the device, with gradient.
+
+        Raises:
+            ProtocolError: a token was not legal where it stands.
+        """
 
 
 class TeacherForcing:

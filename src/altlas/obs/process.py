@@ -11,13 +11,19 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import Gauge, make_wsgi_app
+from prometheus_client import make_wsgi_app
 
 from altlas import __version__
 from altlas.errors import ConfigError
+from altlas.obs.metrics import gauge
 
 LOGGER = logging.getLogger(__name__)
-BUILD = Gauge("altlas_build_info", "1, with the version and the role as labels.", ["version", "role"])
+BUILD = gauge(
+    "altlas_build_info",
+    "1, with the version and the role as labels.",
+    "Count the processes of a role with it; two versions at a time is an upgrade under way, or one that was forgotten.",
+    labels=["version", "role"],
+)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

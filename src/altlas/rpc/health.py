@@ -1,44 +1,32 @@
-"""Asks a server's standard health service whether it serves: the check of docker-compose.yml.
+"""Asks a server's standard health service whether it serves: `altlas health`, the check of every container.
 
-python -m altlas.rpc.health HOST:PORT
-
-Certificates are those of the environment, ALTLAS_SECURITY__TLS_CA and its like: a container asks its own server with
-what that server has.
+It runs every few seconds beside its server: the configuration, which takes longer to load than the rest together, is
+read only where the environment names certificates. These are ALTLAS_SECURITY__TLS_CA and its like: a container asks
+its own server with what that server has.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from altlas.config.loader import load_config
-from altlas.errors import ConfigError
-from altlas.rpc.security import Certificates, is_unix, load_security
-
-_TIMEOUT_S = 3.0
+_SETTINGS = "ALTLAS_SECURITY__"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Return 0 when the server at the address serves; else print why not and return 1."""
-    parser = argparse.ArgumentParser(prog="python -m altlas.rpc.health", description=__doc__)
-    parser.add_argument("address", help="HOST:PORT or unix:PATH")
-    address = parser.parse_args(arguments).address
-    try:
-        config = load_config(config_file=None, environ=os.environ, overrides=[])
-        channel = _connect(address, load_security(config.security).certificates)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 1
-    with channel:
+def check_health(address: str, *, timeout_s: float) -> int:
+    """Return 0 when the server at HOST:PORT or unix:PATH serves; else print why not and return 1.
+
+    Raises:
+        ConfigError: the certificates that the environment names are wrong.
+    """
+    with _connect(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its type stubs name no methods
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_S)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
             print(f"{address} does not answer: {error.details()}", file=sys.stderr)
             return 1
@@ -48,13 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _connect(address: str, certificates: Certificates | None) -> grpc.Channel:
+def _connect(address: str) -> grpc.Channel:
     options = [("grpc.enable_http_proxy", 0)]
-    if certificates is None or is_unix(address):
+    if address.startswith("unix:") or not any(name.startswith(_SETTINGS) for name in os.environ):
+        return grpc.insecure_channel(address, options=options)
+    from altlas.config.loader import load_config
+    from altlas.rpc.security import load_security
+
+    config = load_config(config_file=None, environ=os.environ, overrides=[])
+    certificates = load_security(config.security).certificates
+    if certificates is None:
         return grpc.insecure_channel(address, options=options)
     credentials = grpc.ssl_channel_credentials(certificates.authorities, certificates.key, certificates.certificate)
     return grpc.secure_channel(address, credentials, options=options)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

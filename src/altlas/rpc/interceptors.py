@@ -18,16 +18,27 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
-from prometheus_client import Counter, Histogram
 
 from altlas.errors import AccessError, AltlasError, OverloadedError, ProtocolError
+from altlas.obs.metrics import counter, histogram
 from altlas.rpc.errors import message, status_code, trailing_metadata
 from altlas.rpc.security import UNNAMED, is_open_to_all, may_call, role_of, shows_token, token_metadata
 
 LOGGER = logging.getLogger(__name__)
 
-CALLS = Counter("altlas_rpc_calls_total", "Calls served, by method and status code.", ["method", "code"])
-SECONDS = Histogram("altlas_rpc_seconds", "Seconds from a call's arrival to its last byte, by method.", ["method"])
+CALLS = counter(
+    "altlas_rpc_calls_total",
+    "Calls served, by method and status code.",
+    "RESOURCE_EXHAUSTED: callers are refused for want of room; ABORTED: a run went back to a checkpoint; "
+    "DEADLINE_EXCEEDED: the role is too slow or stands still; UNKNOWN: a defect, see the log.",
+    labels=["method", "code"],
+)
+SECONDS = histogram(
+    "altlas_rpc_seconds",
+    "Seconds from a call's arrival to its last byte, by method.",
+    "What callers see of a role. The streams of WatchRun and ExecuteStream last as long as somebody watches.",
+    labels=["method"],
+)
 
 _CODES: dict[Any, grpc.StatusCode] = {None: grpc.StatusCode.OK} | {code.value[0]: code for code in grpc.StatusCode}
 

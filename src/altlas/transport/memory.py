@@ -38,6 +38,7 @@ _SLICE_S = 0.05
 class _Job:
     update: int
     message: JobMessage
+    put_up_at: float
     deliveries: int = 0
     error: str = ""
 
@@ -227,7 +228,8 @@ class MemoryJobQueue:
                         break
                     held.add(message.job_id)
                     run.dead.get(update, {}).pop(message.job_id, None)
-                    run.waiting.append(_Job(update, message))
+                    run.waiting.append(_Job(update, message, self._transport.clock()))
+                    run.counters["issued"] += 1
                 dealt += 1
             metrics.WINDOW_JOBS.set(len(held))
             # Only news: who waits for room hears it too, and would wake itself for ever.
@@ -287,10 +289,13 @@ class MemoryJobQueue:
     async def stats(self) -> QueueStats:
         """See `JobQueue.stats`."""
         with self._transport.changed:
-            run = self._run
+            run, now = self._run, self._transport.clock()
+            jobs = [*run.waiting, *(lease.job for lease in run.in_hand.values())]
             return QueueStats(
                 waiting=len(run.waiting),
                 in_hand=len(run.in_hand),
+                oldest_s=max((now - job.put_up_at for job in jobs), default=0.0),
+                issued=run.counters["issued"],
                 committed=run.counters["committed"],
                 duplicates=run.counters["duplicates"],
                 reclaimed=run.counters["reclaimed"],
@@ -435,6 +440,7 @@ class MemoryJobSource:
 
     def _put_back(self, run: _Run, job: _Job) -> None:
         del run.in_hand[job.message.job_id]
+        job.put_up_at = self._transport.clock()
         run.waiting.append(job)
         self._transport.announce()
 

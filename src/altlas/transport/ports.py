@@ -106,10 +106,16 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStats:
-    """Counters of one run's queue."""
+    """Counters of one run's queue, over all its coordinators.
+
+    oldest_s: since the oldest job that waits or is in hand was put up, last time; it grows by itself, so it makes no
+    two of these differ.
+    """
 
     waiting: int = 0
     in_hand: int = 0
+    oldest_s: float = field(default=0.0, compare=False)
+    issued: int = 0
     committed: int = 0
     duplicates: int = 0
     reclaimed: int = 0

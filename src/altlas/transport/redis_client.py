@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
@@ -17,7 +18,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from altlas.config.sections import SecuritySection
+from altlas.config.sections import SecuritySection, TransportSection
 from altlas.errors import AccessError, ConfigError, ProtocolError, TransientError
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,32 @@ _WAYS_OUT = (
 _REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
 # Replies that tell of the server's state, not of a mistake of ours.
 _PASSING = ("OOM", "MISCONF", "LOADING", "READONLY", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS")
+
+
+def redis_address(section: TransportSection) -> str:
+    """Return the address to connect to, with the password of its file; empty where none is named. Not to be shown.
+
+    Raises:
+        ConfigError: the file cannot be read or is empty, no address goes with it, or the address holds a password too.
+    """
+    url, path = section.redis_url, section.redis_password_file
+    if not path:
+        return url
+    key = f"transport.redis_password_file = {path}"
+    if not url:
+        raise ConfigError(f"{key}: transport.redis_url names no server that the password could be for")
+    try:
+        password = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{key} cannot be read: {reason}") from error
+    if not password:
+        raise ConfigError(f"{key} is empty: write the password into it, or leave the key empty")
+    parts = urlsplit(url)
+    credentials, _, host = parts.netloc.rpartition("@")
+    if ":" in credentials:
+        raise ConfigError(f"{key}: transport.redis_url holds a password as well; leave one of them out")
+    return urlunsplit(parts._replace(netloc=f"{credentials}:{quote(password, safe='')}@{host}"))
 
 
 def redacted(url: str) -> str:

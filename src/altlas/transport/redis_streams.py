@@ -274,22 +274,25 @@ class RedisJobQueue:
 
     async def stats(self) -> QueueStats:
         """See `JobQueue.stats`."""
-        names = ("committed", "duplicates", "reclaimed", "dead")
+        names = ("issued", "committed", "duplicates", "reclaimed", "dead")
         with own_errors(self._address):
             async with self._client.pipeline(transaction=True) as pipe:
                 pipe.xlen(self._keys.jobs)
-                pipe.xpending(self._keys.jobs, GROUP)
+                pipe.xrange(self._keys.jobs, count=1)
+                pipe.time()
                 pipe.hmget(self._keys.meta, names)
-                try:
-                    length, pending, counters = await pipe.execute()
-                except redis.ResponseError as error:
-                    if "NOGROUP" not in str(error):
-                        raise
-                    length, pending = 0, {"pending": 0}
-                    counters = await self._client.hmget(self._keys.meta, names)
-        in_hand = pending["pending"]
+                pipe.xpending(self._keys.jobs, GROUP)
+                replies: list[Any] = await pipe.execute(raise_on_error=False)
+            for reply in replies:
+                # A run that is not open has no group.
+                if isinstance(reply, Exception) and "NOGROUP" not in str(reply):
+                    raise reply
+        length, oldest, now, counters, pending = replies
+        in_hand = 0 if isinstance(pending, Exception) else pending["pending"]
         numbers = {name: int(value or 0) for name, value in zip(names, counters, strict=True)}
-        return QueueStats(waiting=length - in_hand, in_hand=in_hand, **numbers)
+        return QueueStats(
+            waiting=length - in_hand, in_hand=in_hand, oldest_s=_age_s(oldest[0][0], now) if oldest else 0.0, **numbers
+        )
 
     async def workers(self) -> Sequence[WorkerInfo]:
         """See `JobQueue.workers`."""
@@ -325,3 +328,9 @@ class RedisJobQueue:
             await self._drop(gone[start : start + _BATCH])
         # Last, so that no other coordinator begins while this one still drops.
         await self.yield_lead()
+
+
+def _age_s(entry: bytes, now: tuple[int, int]) -> float:
+    """Return how long ago the server made a stream entry, whose id begins with the milliseconds of its clock."""
+    seconds, microseconds = now
+    return max(0.0, seconds + microseconds / 1e6 - int(entry.partition(b"-")[0]) / 1000)

@@ -49,9 +49,13 @@ def hidden_directories() -> list[str]:
 
 
 def readable_entries() -> list[str]:
-    """Return the entries of the standard library's directory that programs may read."""
+    """Return the entries of the standard library's directory that programs may read.
+
+    Links that lead out of it are not among them, such as Debian's to /etc: a root of our own has nothing there.
+    """
     root = standard_library()
-    return [f"{root}/{name}" for name in os.listdir(root) if name not in _HIDDEN]
+    paths = [f"{root}/{name}" for name in os.listdir(root) if name not in _HIDDEN]
+    return [path for path in paths if os.path.realpath(path).startswith(root + "/")]
 
 
 def forget_origin() -> None:

@@ -6,7 +6,7 @@
 -- KEYS[2] open     hash, job id -> stream entry of every job that is waiting or in hand
 -- KEYS[3] done     hash of this update, job id -> result
 -- KEYS[4] dead     hash of this update, job id -> last error
--- KEYS[5] meta     hash of the run: fence
+-- KEYS[5] meta     hash of the run: fence, counters
 -- KEYS[6] lease    string, the leader's name; expires with the lease
 -- ARGV[1] update   decimal
 -- ARGV[2] fence    the caller's; 0 when it does not lead
@@ -25,7 +25,7 @@ if redis.call('EXISTS', jobs) == 0 then
   return { -1 }
 end
 local window, held = tonumber(ARGV[3]), redis.call('HLEN', open)
-local dealt = 0
+local dealt, issued = 0, 0
 for i = 4, #ARGV, 2 do
   local job = ARGV[i]
   if redis.call('HEXISTS', open, job) == 0 and redis.call('HEXISTS', done, job) == 0 then
@@ -38,7 +38,11 @@ for i = 4, #ARGV, 2 do
     redis.call('HSET', open, job, entry)
     redis.call('HDEL', dead, job)
     held = held + 1
+    issued = issued + 1
   end
   dealt = dealt + 1
+end
+if issued > 0 then
+  redis.call('HINCRBY', KEYS[5], 'issued', issued)
 end
 return { dealt, held, redis.call('HLEN', dead) }
