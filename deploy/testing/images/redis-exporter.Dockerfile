@@ -1,0 +1,8 @@
+# Stands in for oliver006/redis_exporter: the exporter of Debian, in the place of the original.
+ARG BASE_IMAGE=python:3.11-slim
+FROM ${BASE_IMAGE}
+RUN apt-get update -qq && apt-get install --yes --no-install-recommends prometheus-redis-exporter wget \
+ && rm -rf /var/lib/apt/lists/* && ln -s /usr/bin/prometheus-redis-exporter /redis_exporter
+USER 59000:59000
+EXPOSE 9121
+ENTRYPOINT ["/redis_exporter"]
