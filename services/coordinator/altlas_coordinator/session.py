@@ -49,6 +49,19 @@ class StalledError(AltlasError):
     """A run that has made no progress for too long."""
 
 
+async def end_tasks(tasks: Sequence[asyncio.Future[Any]], *, again_s: float = 5.0) -> None:
+    """Cancel tasks until each has ended.
+
+    Once is not enough: in Python 3.11 a cancellation is lost that reaches asyncio.wait_for, with which the Redis client
+    sends, as what it waits for completes.
+    """
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=again_s)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @dataclass(kw_only=True)
 class Session:
     """What it takes to run a stretch of a run. `owner` names this coordinator, as long as only one has the name."""
@@ -149,9 +162,7 @@ class Session:
                     guard.result()
             return await working
         finally:
-            for task in (working, *guards):
-                task.cancel()
-            await asyncio.gather(working, *guards, return_exceptions=True)
+            await end_tasks([working, *guards])
 
     def _guards(self, loop: TrainingLoop) -> list[Coroutine[Any, Any, None]]:
         return [self._keep_lease(), self._watch(loop.watchdog)]
