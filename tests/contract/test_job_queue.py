@@ -389,6 +389,20 @@ def test_renewed_leases_are_not_taken_over_on_a_server(any_server_url: str) -> N
         bench.run(scenario)
 
 
+def test_a_worker_may_find_its_only_run_closed_as_it_looks_for_expired_leases(any_server_url: str) -> None:
+    with redis_bench(any_server_url, lease_s=0.1) as bench:
+
+        async def scenario(queue: JobQueue) -> None:
+            source = bench.source()
+            await queue.submit(0, jobs(1))
+            take(source, 1)
+            bench.let_leases_run_out()
+            await queue.close()
+            assert list(source.take(count=1, block_s=0.01)) == []
+
+        bench.run(scenario)
+
+
 def test_many_workers_with_random_faults_give_each_job_one_result(bench: Bench) -> None:
     """Workers give back, abandon and commit twice at random; only deliveries short of the last one are harmed."""
     count = 240

@@ -96,7 +96,7 @@ class RedisJobSource:
             if len(taken) < count:
                 taken += self._take_expired(run, count - len(taken))
         if len(taken) < count:
-            self._scan_at = now + min(1.0, *(run.lease_s / 4 for run in self._runs.values()))
+            self._scan_at = now + min([1.0, *(run.lease_s / 4 for run in self._runs.values())])
         return taken
 
     def _take_expired(self, run: _OpenRun, count: int) -> list[Delivery]:
