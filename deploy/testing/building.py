@@ -20,7 +20,7 @@ ROLES = ("coordinator", "evaluator", "generator", "trainer")
 _WITHOUT_TORCH = ("coordinator", "evaluator")
 _MOST_OVER_BASE = 250_000_000
 _CONTEXT = Path(__file__).with_name("images")
-_CACHE = "8GB"
+_CACHE = "5GB"
 _BUILD_S, _PULL_S, _PRUNE_S = 1800, 600, 300
 
 

@@ -20,7 +20,8 @@ cgroup=altlas-compose-test
 
 root=$dir/root
 libraries=$root/usr/lib/$(uname -m)-linux-gnu
-export PATH=$root/usr/sbin:$root/usr/bin:$root/sbin:$root/bin:$PATH
+tools=$root/usr/sbin:$root/usr/bin:$root/sbin:$root/bin
+export PATH=$tools:$PATH
 export DOCKER_HOST=unix://$dir/docker.sock DOCKER_CONFIG=$dir/config
 
 fail() { echo "engine.sh: $*" >&2; exit 1; }
@@ -80,27 +81,30 @@ up() {
   [ "$(id -u)" = 0 ] || fail "an engine needs root: run this as root, or start an engine by hand"
   mkdir -p "$dir"
   unpack
-  echo "export DOCKER_HOST=$DOCKER_HOST DOCKER_CONFIG=$DOCKER_CONFIG PATH=${PATH%%:"$root/bin":*}:$root/bin:\$PATH" >"$dir/env"
+  echo "export DOCKER_HOST=$DOCKER_HOST DOCKER_CONFIG=$DOCKER_CONFIG PATH=$tools:\$PATH" >"$dir/env"
   if is_up; then say "is up already, process $(cat "$dir/dockerd.pid")"; return; fi
   rm -f "$dir/dockerd.pid"
-  if ours iptables -S | grep -q DOCKER; then fail "the packet filter has the chains of another engine: stop it, or use it"; fi
+  ! ours iptables -S | grep -q DOCKER || fail "the packet filter has the chains of another engine: stop it, or use it"
   # What the engine changes and does not put back.
   cp /proc/sys/net/ipv4/ip_forward "$dir/ip_forward.before"
   ours iptables -S FORWARD | awk '/^-P/ {print $3}' >"$dir/forward_policy.before"
   ip link show "$bridge" >/dev/null 2>&1 || ip link add "$bridge" type bridge
   ip address replace "$bridge_address" dev "$bridge" && ip link set "$bridge" up
-  ours setsid dockerd --host "$DOCKER_HOST" --pidfile "$dir/dockerd.pid" --data-root "$dir/data" --exec-root "$dir/exec" \
-    --bridge "$bridge" --default-address-pool "base=$pool,size=24" --ip6tables=false --cgroup-parent "/$cgroup" \
-    >"$dir/dockerd.log" 2>&1 </dev/null &
+  ours setsid dockerd --host "$DOCKER_HOST" --pidfile "$dir/dockerd.pid" --data-root "$dir/data" \
+    --exec-root "$dir/exec" --bridge "$bridge" --default-address-pool "base=$pool,size=24" --ip6tables=false \
+    --cgroup-parent "/$cgroup" >"$dir/dockerd.log" 2>&1 </dev/null &
   local engine=$!
   for _ in $(seq 300); do
     docker info >/dev/null 2>&1 && break
     kill -0 $engine 2>/dev/null || break
     sleep 0.1
   done
-  docker info >/dev/null 2>&1 || { tail -n 5 "$dir/dockerd.log" >&2; fail "the engine did not start; log: $dir/dockerd.log"; }
-  say "$(docker info --format 'Docker {{.ServerVersion}}, {{.Driver}}, cgroup v{{.CgroupVersion}}, {{.SecurityOptions}}')," \
-    "compose $(docker compose version --short), Linux $(uname -r)"
+  if ! docker info >/dev/null 2>&1; then
+    tail -n 5 "$dir/dockerd.log" >&2
+    fail "the engine did not start; log: $dir/dockerd.log"
+  fi
+  say "$(docker info --format 'Docker {{.ServerVersion}}, {{.Driver}}, cgroup v{{.CgroupVersion}}')," \
+    "$(docker info --format '{{.SecurityOptions}}')," "compose $(docker compose version --short), Linux $(uname -r)"
 }
 
 # What pip is set up with here and needs in the image too: the authorities it trusts, an index, and a folder of wheels.
@@ -126,7 +130,8 @@ make_base() {
   [ -z "$index" ] || echo "index-url = $index" >>"$rootfs/etc/pip.conf"
   wheels=$(pip_setting find-links)
   if [ -d "$wheels" ]; then
-    mkdir "$rootfs/wheels" && cp "$wheels"/*.whl "$rootfs/wheels/" && echo 'find-links = /wheels' >>"$rootfs/etc/pip.conf"
+    mkdir "$rootfs/wheels" && cp "$wheels"/*.whl "$rootfs/wheels/"
+    echo 'find-links = /wheels' >>"$rootfs/etc/pip.conf"
   fi
   tar -C "$rootfs" -cf "$dir/base.tar.new" --numeric-owner . && mv "$dir/base.tar.new" "$dir/base.tar"
   rm -rf "$rootfs"
@@ -141,19 +146,24 @@ base() {
 }
 
 down() {
+  local engine id link table bridges=$bridge
   if is_up; then
-    local engine
+    # Networks that somebody left: those without an address are known by their names alone.
+    for id in $(docker network ls --quiet --no-trunc --filter driver=bridge); do bridges+="|br-${id:0:12}"; done
     engine=$(cat "$dir/dockerd.pid")
     kill "$engine"
     for _ in $(seq 300); do kill -0 "$engine" 2>/dev/null || break; sleep 0.1; done
     ! kill -0 "$engine" 2>/dev/null || fail "process $engine does not end; log: $dir/dockerd.log"
   fi
   rm -f "$dir/dockerd.pid" "$dir/docker.sock"
-  local link table
-  for link in $(ip -o -4 address | awk -v ours="$our_networks" '$4 ~ "^" ours {print $2}'); do ip link delete "$link"; done
+  for link in $(ip -o link show type bridge | awk -F '[ :]+' '{print $2}'); do
+    if [[ $link =~ ^($bridges)$ ]] || ip -o -4 address show dev "$link" | grep -qE " $our_networks"; then
+      ip link delete "$link"
+    fi
+  done
   if [ -s "$dir/forward_policy.before" ]; then
     for table in filter nat; do
-      ours iptables-save -t $table | grep -vE "DOCKER|$bridge|$our_networks" | ours iptables-restore -T $table
+      ours iptables-save -t $table | grep -vE "DOCKER|$bridges|$our_networks" | ours iptables-restore -T $table
     done
     ours iptables -P FORWARD "$(cat "$dir/forward_policy.before")"
     cp "$dir/ip_forward.before" /proc/sys/net/ipv4/ip_forward
