@@ -130,6 +130,34 @@ def test_answers_not_taken_stop_new_requests() -> None:
     asyncio.run(main())
 
 
+def test_a_stream_cancelled_while_it_ends_holds_nothing() -> None:
+    async def main() -> None:
+        admission, is_ending, may_end = Admission(programs=100, size_bytes=1 << 20), asyncio.Event(), asyncio.Event()
+
+        async def requests() -> AsyncIterator[Message]:
+            async for request in Source(3).requests():
+                yield request
+            try:
+                await asyncio.Event().wait()
+            finally:
+                is_ending.set()
+                await may_end.wait()
+
+        answers = stream(echo, admission).answer_all(requests())
+        await anext(answers)
+        # As a call that fails while it writes, and is cancelled by gRPC while its answers are closed.
+        closing = asyncio.create_task(answers.aclose())
+        await is_ending.wait()
+        closing.cancel()
+        await asyncio.wait([closing])
+        assert admission.programs == 3
+        may_end.set()
+        await settle()
+        assert (admission.programs, admission.size_bytes) == (0, 0)
+
+    asyncio.run(main())
+
+
 def test_large_answers_make_a_smaller_window() -> None:
     async def large(request: Message) -> Message:
         return Message(program=evaluator_pb2.ExecuteProgram(source=b"x" * 1000))

@@ -52,10 +52,10 @@ class AnswerStream(Generic[Request, Answer]):
             if item.error is not None:
                 raise item.error
         finally:
+            # Not after the wait: a call that fails as it writes is cancelled once more while it waits here.
+            reader.add_done_callback(self._take_back_all)
             reader.cancel()
             await asyncio.wait([reader])
-            for ticket in list(self._tickets):
-                self._take_back(ticket)
 
     async def _read_all(self, requests: AsyncIterator[Request]) -> None:
         try:
@@ -82,6 +82,10 @@ class AnswerStream(Generic[Request, Answer]):
     def _has_room(self) -> bool:
         held_bytes = sum(ticket.size_bytes for ticket in self._tickets)
         return len(self._tickets) < self._window and held_bytes < self._window_bytes
+
+    def _take_back_all(self, reader: asyncio.Future[None]) -> None:
+        for ticket in list(self._tickets):
+            self._take_back(ticket)
 
     def _take_back(self, ticket: Ticket) -> None:
         self._tickets.discard(ticket)

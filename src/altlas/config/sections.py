@@ -159,7 +159,12 @@ class ModelSection(Section):
     device: Literal["auto", "cuda", "mps", "cpu"] = Field(
         "auto", description="auto takes cuda, then mps, then cpu; naming one that is not there is an error."
     )
-    threads: int = Field(1, ge=1, le=256, description="CPU threads of torch; part of what makes a run repeatable.")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="CPU threads of torch; on Intel CPUs with AVX2 any number gives the same weights.",
+    )
 
 
 class SamplingSection(Section):
