@@ -57,19 +57,6 @@ def check_run_directory(run_dir: Path, result: dict) -> None:
 
 
 @pytest.mark.timeout(200)
-def test_the_same_seed_gives_the_same_weights_with_one_and_three_evaluators(altlas, tmp_path: Path) -> None:
-    shared = ("train", "basics/add_two_numbers", "--seed", "5", "--budget", "768", "--json", "--quiet")
-    hashes = {}
-    for evaluators in ("1", "3"):
-        done = altlas(*shared, "--evaluators", evaluators, "--run-dir", tmp_path / evaluators)
-        assert done.code in (0, 3), done.stderr
-        hashes[evaluators] = (done.result["policy_sha256"], done.result["programs"], done.result["best_program"])
-    assert hashes["1"] == hashes["3"]
-    other = altlas(*shared[:3], "6", "--budget", "64", "--json", "--quiet", "--run-dir", tmp_path / "other")
-    assert other.result["policy_sha256"] != hashes["1"][0]
-
-
-@pytest.mark.timeout(200)
 def test_a_run_stopped_at_half_and_resumed_equals_the_undisturbed_one(altlas, tmp_path: Path) -> None:
     shared = ("train", "basics/add_two_numbers", "--seed", "7", "--json", "--quiet", "--set", "sampling.batch_size=128")
     whole = altlas(*shared, "--budget", "768", "--run-dir", tmp_path / "whole").result

@@ -41,15 +41,22 @@ def is_alive(pid: int) -> bool:
 
 def descendants(pid: int) -> Iterator[int]:
     """Process ids of all descendants that are alive."""
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    for task in _tasks(pid):
         try:
-            children = [int(word) for word in task.read_text().split()]
+            children = [int(word) for word in (task / "children").read_text().split()]
         except OSError:
             continue
         for child in children:
             yield from descendants(child)
             if is_alive(child):
                 yield child
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it has ended
+        return []
 
 
 def free_port() -> int:
