@@ -50,6 +50,6 @@ def test_an_async_run_outlives_its_trainer_and_learns_each_update_once(start_alt
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["update"] for line in lines] == list(range(1, 21))
     lags = [line["lag"] for line in lines]
-    assert max(lags) == 2
+    assert max(lags) == 1
     # From the checkpoint on which it went on, the lag grows anew from nothing.
     assert lags.count(0) >= 2

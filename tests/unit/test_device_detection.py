@@ -1,10 +1,23 @@
 """Device choice: what auto takes, and what a named device that is not there says."""
 
+import os
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from altlas.core.device import choose_device
 from altlas.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def other_tests_compute_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    fills = torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
 @pytest.fixture
@@ -41,6 +54,14 @@ def test_auto_prefers_cuda_and_names_the_gpu(machine):
     choice = choose_device("auto")
     assert choice.device == torch.device("cuda")
     assert "Pretend GPU" in choice.reason
+
+
+@pytest.mark.parametrize(("requested", "is_repeatable"), [("auto", True), ("cuda", True), ("cpu", False)])
+def test_a_gpu_computes_by_what_repeats_to_the_last_bit(machine, requested: str, is_repeatable: bool):
+    machine(cuda_version="13.0", gpus=1, cuda_works=True)
+    choose_device(requested)
+    assert torch.are_deterministic_algorithms_enabled() == is_repeatable
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if is_repeatable else None)
 
 
 def test_auto_takes_mps_before_cpu(machine):

@@ -40,7 +40,7 @@ class RunSection(Section):
         "sampling, evaluation and learning overlap, and programs may be of a policy up to max_lag updates old.",
     )
     max_lag: int = Field(
-        2,
+        1,
         ge=0,
         le=64,
         description="Updates by which the policy that drew a batch may be behind the one that learns from it (async).",

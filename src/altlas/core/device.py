@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,6 +26,8 @@ class DeviceChoice:
 def choose_device(requested: str) -> DeviceChoice:
     """Return the device for model.device = `requested`: auto takes cuda, then mps, then cpu.
 
+    With cuda the whole process computes by deterministic algorithms alone from then on.
+
     Raises:
         ConfigError: the named device is unknown or cannot be used; the message holds the cause and the ways out.
     """
@@ -37,14 +40,25 @@ def choose_device(requested: str) -> DeviceChoice:
         problem = problems[requested]()
         if problem:
             raise ConfigError(f"model.device: {requested} was asked for but cannot be used: {problem}; or {_WAY_OUT}")
-        return DeviceChoice(torch.device(requested), f"{requested} was asked for{_describe(requested)}")
+        return _take(requested, f"{requested} was asked for{_describe(requested)}")
     passed_over = []
     for name, find_problem in problems.items():
         problem = find_problem()
         if not problem:
-            return DeviceChoice(torch.device(name), f"auto: {name} is the fastest here{_describe(name)}")
+            return _take(name, f"auto: {name} is the fastest here{_describe(name)}")
         passed_over.append(f"{name}: {problem.partition(';')[0]}")
     return DeviceChoice(torch.device("cpu"), f"auto: no accelerator ({', '.join(passed_over)})")
+
+
+def _take(name: str, reason: str) -> DeviceChoice:
+    if name == "cuda":
+        # A run repeats to the last bit only where sums are taken in one order; CUDA's atomic additions come in any.
+        # https://docs.pytorch.org/docs/stable/notes/randomness.html; cuBLAS reads the variable at its first product.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        # Nothing here reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return DeviceChoice(torch.device(name), reason)
 
 
 def _cuda_problem() -> str:
