@@ -8,6 +8,7 @@ import functools
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -274,6 +275,45 @@ def test_evaluators_get_redis_and_nothing_else(chart: Chart, rendered: Mapping[s
     assert evaluators_rules(by_address) == (scraped, [TO_REDIS])
     (pod,) = (pod for _, labels, pod in pod_specs(by_address) if role_of(labels) == "evaluator")
     assert environment(pod["containers"][0])["ALTLAS_TRANSPORT__REDIS_URL"].endswith("@10.96.0.77:6379/0")
+
+
+def rendered_with(chart: Chart, values: Object, directory: Path) -> list[Object]:
+    """The objects with a values file of one's own, which --set is not in every way."""
+    (directory / "values.yaml").write_text(json.dumps(values))
+    return chart.render(str(directory / "values.yaml"))
+
+
+def test_an_empty_list_of_peers_is_nobody(chart: Chart, tmp_path: Path) -> None:
+    nobody: Object = {peers: [] for peers in ("prometheus", "dns", "coordinatorClients")}
+    objects = rendered_with(chart, {"networkPolicy": nobody}, tmp_path)
+    policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
+    assert len(policies) == 6
+    for policy in policies:
+        checked(json.dumps(policy, sort_keys=True))
+        spec = policy["spec"]
+        # To Kubernetes a rule without peers lets everybody through.
+        assert all(rule["from"] for rule in spec.get("ingress", ()))
+        assert all(rule["to"] for rule in spec.get("egress", ()))
+    assert evaluators_rules(objects) == ([], [TO_REDIS])
+    assert reachable(objects) == CALLS | JOBS
+
+
+def test_large_numbers_of_a_values_file_stay_numbers(chart: Chart, tmp_path: Path) -> None:
+    memory_bytes, budget, uid = 256 << 20, 5_000_000, 1_000_680_000
+    values = {
+        "run": {"task": "basics/hello_world", "seed": 12_345_678, "budget": budget},
+        "config": {"sandbox": {"memory_bytes": memory_bytes, "cpu_s": 0.5}},
+        "redis": {"uid": uid, "gid": uid},
+        "trainer": {"env": {"OPTION": 3_000_000}},
+    }
+    pods = {role_of(labels): pod for _, labels, pod in pod_specs(rendered_with(chart, values, tmp_path))}
+    arguments = pods["coordinator"]["containers"][0]["args"]
+    assert {"--run-seed=12345678", f"--run-budget={budget}"} <= set(arguments)
+    own = environment(pods["evaluator"]["containers"][0])
+    settings = (own["ALTLAS_SANDBOX__MEMORY_BYTES"], own["ALTLAS_SANDBOX__CPU_S"])
+    assert settings == (str(memory_bytes), "0.5")
+    assert environment(pods["trainer"]["containers"][0])["OPTION"] == "3000000"
+    assert pods["redis"]["securityContext"]["runAsUser"] == uid
 
 
 @pytest.mark.parametrize("name", SETS)

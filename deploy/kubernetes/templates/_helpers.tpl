@@ -49,9 +49,9 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext:
   runAsNonRoot: true
-  runAsUser: {{ .uid }}
-  runAsGroup: {{ default .uid .gid }}
-  fsGroup: {{ default .uid .gid }}
+  runAsUser: {{ int64 .uid }}
+  runAsGroup: {{ default .uid .gid | int64 }}
+  fsGroup: {{ default .uid .gid | int64 }}
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile: {{- include "altlas.seccomp" . | nindent 4 }}
 {{- with (index .root.Values .component).nodeSelector }}
@@ -106,12 +106,17 @@ readinessProbe:
   timeoutSeconds: 5
 {{- end -}}
 
+{{/* A value as a word. Numbers of a values file are floats to helm, which it writes as 5e+06 from a million on. */}}
+{{- define "altlas.word" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
 {{/* The settings that every role has: those of the values' config, and where its certificates are. */}}
 {{- define "altlas.settings" -}}
 {{- range $section, $keys := .root.Values.config }}
 {{- range $key, $value := $keys }}
 - name: {{ printf "ALTLAS_%s__%s" (upper $section) (upper $key) }}
-  value: {{ toString $value | quote }}
+  value: {{ include "altlas.word" $value | quote }}
 {{- end }}
 {{- end }}
 {{- if .root.Values.tls.enabled }}
