@@ -47,13 +47,15 @@ def _summary() -> Row:
             ),
             number(
                 "Programs per second",
-                "Programs run by all of them.",
+                "Programs of jobs that they have scored, in any language, each once. Those of gRPC calls are not among "
+                "them: the last row counts these, too.",
                 "short",
-                Query(f"sum(rate(altlas_evaluator_programs_total{{{_CHOSEN}}}[$__rate_interval]))", "programs"),
+                Query(f"sum(rate(altlas_evaluator_scored_programs_total{{{_CHOSEN}}}[$__rate_interval]))", "programs"),
             ).decimals(1),
             number(
                 "Slots busy",
-                "Share of the slots that run a program now. Near 100 %: more replicas or slots pay off.",
+                "Share of the slots that run a program now. Near 100 %: more replicas or slots pay off. Programs in "
+                "brainf take none.",
                 "percentunit",
                 Query(
                     f"sum(altlas_evaluator_slots_busy{{{_CHOSEN}}}) / sum(altlas_evaluator_slots{{{_CHOSEN}}})",
@@ -62,7 +64,7 @@ def _summary() -> Row:
             ).decimals(0),
             number(
                 "Program, 95th percentile",
-                "Seconds from fork to a program's end, over all languages.",
+                "Seconds from fork to a program's end, of those that the sandbox runs.",
                 "s",
                 Query(
                     "histogram_quantile(0.95, sum by (le) (rate(altlas_evaluator_run_seconds_bucket"
@@ -106,7 +108,7 @@ def _replicas() -> Row:
         },
         Query(f"max by (instance, tier) (altlas_evaluator_tier{{{_CHOSEN}}})"),
         Query(f"max by (instance) (altlas_evaluator_slots{{{_CHOSEN}}})"),
-        Query(f"sum by (instance) (rate(altlas_evaluator_programs_total{{{_CHOSEN}}}[$__range]))"),
+        Query(f"sum by (instance) (rate(altlas_evaluator_scored_programs_total{{{_CHOSEN}}}[$__range]))"),
         Query(f"max by (instance) (altlas_evaluator_sandbox_faults_total{{{_CHOSEN}}})"),
         Query(f'time() - max by (instance) (process_start_time_seconds{{job="evaluator", {_CHOSEN}}})'),
         Query(f'max by (instance) (process_resident_memory_bytes{{job="evaluator", {_CHOSEN}}})'),
@@ -120,17 +122,18 @@ def _replicas() -> Row:
             table,
             graph(
                 "Programs per second by replica",
-                "One line per replica. One below its equals: a slower host, or one that shares its cores.",
+                "Programs of jobs that it has scored. One below its equals: a slower host, or one that shares its "
+                "cores.",
                 "short",
                 Query(
-                    f"sum by (instance) (rate(altlas_evaluator_programs_total{{{_CHOSEN}}}[$__rate_interval]))",
+                    f"sum by (instance) (rate(altlas_evaluator_scored_programs_total{{{_CHOSEN}}}[$__rate_interval]))",
                     "{{instance}}",
                 ),
             ).min(0),
             graph(
                 "Slots busy by replica",
                 "Share of each replica's slots that run a program. All low while jobs wait: evaluators cannot reach "
-                "the queue.",
+                "the queue, or the programs are in brainf, which take no slots.",
                 "percentunit",
                 Query(
                     f"max by (instance) (altlas_evaluator_slots_busy{{{_CHOSEN}}})"
@@ -188,8 +191,9 @@ def _sandbox() -> Row:
                 *(Query(f"{_rate(phase, 'sum')} / {_rate(phase, 'count')}", phase) for phase in _PHASES),
             ),
             shares(
-                "Programs by status",
-                "How the programs ended. sandbox_error is ours, all others are the programs' own.",
+                "Runs by status",
+                "How programs ended in the sandbox, once for each case that they were run on. sandbox_error is ours, "
+                "all others are the programs' own.",
                 Query(
                     f"sum by (status) (rate(altlas_evaluator_programs_total{{{_CHOSEN}}}[$__rate_interval])) > 0",
                     "{{status}}",
@@ -215,14 +219,27 @@ def _sandbox() -> Row:
                     f"60 * sum(rate(altlas_evaluator_launcher_restarts_total{{{_CHOSEN}}}[$__rate_interval]))",
                     "launcher restarts",
                 ),
+                span=8,
             )
             .min(0)
             .axis_soft_max(1),
+            graph(
+                "Runs per second",
+                "Programs that the sandbox has run, once for each case, of jobs and of gRPC calls; the canary is one "
+                "every 5 s. brainf runs outside.",
+                "short",
+                Query(
+                    f"sum by (language) (rate(altlas_evaluator_programs_total{{{_CHOSEN}}}[$__rate_interval]))",
+                    "{{language}}",
+                ),
+                span=8,
+            ).min(0),
             graph(
                 "Waiting for a slot",
                 "Programs that a replica has taken and not begun.",
                 "none",
                 Query(f"max by (instance) (altlas_evaluator_waiting{{{_CHOSEN}}})", "{{instance}}"),
+                span=8,
             )
             .min(0)
             .axis_soft_max(1),

@@ -13,12 +13,14 @@ from altlas_dashboards.panels import (
     assemble,
     column,
     graph,
+    limit_line,
     number,
     rows,
     steps,
     texts,
 )
 
+_OURS = 'alertname=~"Altlas.+"'
 _CHECKPOINT = "max(altlas_trainer_checkpoint_timestamp_seconds > 0)"
 _WELL = texts({"0": ("failing", RED), "1": ("ok", GREEN)})
 
@@ -45,7 +47,7 @@ def _alerts() -> Row:
             "job": "Role",
             "instance": "Instance",
         },
-        Query("ALERTS"),
+        Query(f"ALERTS{{{_OURS}}}"),
         span=16,
     )
     state = texts({"firing": ("firing", RED), "pending": ("pending", ORANGE)})
@@ -57,7 +59,7 @@ def _alerts() -> Row:
                 "Alerts that fire",
                 "How many fire now; the table below names them.",
                 "none",
-                Query('count(ALERTS{alertstate="firing"}) or vector(0)', "firing"),
+                Query(f'count(ALERTS{{alertstate="firing", {_OURS}}}) or vector(0)', "firing"),
             ).thresholds(steps((1, RED))),
             number(
                 "Targets down",
@@ -73,10 +75,14 @@ def _alerts() -> Row:
             ),
             number(
                 "Without an update",
-                "Seconds since the last update's end, of the run that waits longest. Ten medians of an update are "
-                "too many.",
+                "Seconds since the last update's end, of the run under way that waits longest. Ten medians of an "
+                "update are too many.",
                 "s",
-                Query("time() - max(altlas_coordinator_last_progress_timestamp_seconds > 0)", "since the last update"),
+                Query(
+                    "time() - min(altlas_coordinator_last_progress_timestamp_seconds"
+                    " and on (job, instance) altlas_coordinator_runs_active > 0)",
+                    "since the last update",
+                ),
             ).no_value("no run"),
             number(
                 "Checkpoint age",
@@ -95,7 +101,7 @@ def _alerts() -> Row:
                 "Alerts over time",
                 "How many alerts of each name were pending or firing.",
                 "none",
-                Query("count by (alertname, alertstate) (ALERTS)", "{{alertname}} {{alertstate}}"),
+                Query(f"count by (alertname, alertstate) (ALERTS{{{_OURS}}})", "{{alertname}} {{alertstate}}"),
                 span=8,
             )
             .min(0)
@@ -258,13 +264,18 @@ def _redis() -> Row:
                 Query("min(redis_uptime_in_seconds)", "uptime"),
                 span=8,
             ),
-            graph(
-                "Memory",
-                "Bytes that Redis holds. It should follow the queue and the known scores, and not climb for ever.",
-                "bytes",
-                Query("max(redis_memory_used_bytes)", "used"),
-                span=8,
-            ).min(0),
+            limit_line(
+                graph(
+                    "Memory",
+                    "Bytes that Redis holds, and maxmemory, at which it refuses what is put up (0: without a limit). "
+                    "It should follow the queue and the known scores, and not climb for ever.",
+                    "bytes",
+                    Query("max(redis_memory_used_bytes)", "used"),
+                    Query("max(redis_memory_max_bytes)", "maxmemory"),
+                    span=8,
+                ).min(0),
+                "maxmemory",
+            ),
             graph(
                 "Commands per second",
                 "Commands that Redis processes.",

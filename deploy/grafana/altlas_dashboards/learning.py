@@ -41,7 +41,8 @@ def _summary() -> Row:
         [
             number(
                 "Tasks solved",
-                "Tasks of the run with a program that passes every case.",
+                "Tasks with a program that passes every case, of the runs since the coordinator's start; of several "
+                "runs at one task the last one counts.",
                 "none",
                 Query('sum(max by (task) (altlas_coordinator_task_solved{task=~"$task"}))', "solved"),
             ).thresholds(steps((1, GREEN), base=BLUE)),

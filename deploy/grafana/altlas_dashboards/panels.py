@@ -204,7 +204,7 @@ def assemble(
             .datasource(DATASOURCE)
             .enable(True)
             .icon_color(RED)
-            .expr('ALERTS{alertstate="firing"}')
+            .expr('ALERTS{alertstate="firing", alertname=~"Altlas.+"}')
         )
     )
     identity = 0

@@ -21,6 +21,9 @@ from altlas_dashboards.panels import (
 
 _STAGE_SECONDS = "sum by (stage) (rate(altlas_coordinator_stage_seconds_sum[{window}]))"
 _UPDATES = "sum(rate(altlas_coordinator_updates_total[$__rate_interval]))"
+# The trainer's own count, which changes when its phases do: the coordinator's comes a scrape later, or an update.
+_LEARNED = "sum(rate(altlas_trainer_learn_seconds_count[$__rate_interval]))"
+_ROLES = 'job=~"coordinator|trainer|generator|evaluator"'
 
 
 def build() -> Dashboard:
@@ -121,7 +124,7 @@ def _stages() -> Row:
                 "Mean seconds of an update inside the trainer.",
                 "s",
                 Query(
-                    f"sum by (phase) (rate(altlas_trainer_phase_seconds_sum[$__rate_interval])) / scalar({_UPDATES})",
+                    f"sum by (phase) (rate(altlas_trainer_phase_seconds_sum[$__rate_interval])) / scalar({_LEARNED})",
                     "{{phase}}",
                 ),
                 span=8,
@@ -145,12 +148,12 @@ def _stages() -> Row:
             ).min(0),
             graph(
                 "Programs per second by role",
-                "Drawn by generators, run by evaluators, scored by the coordinator and learned from by the trainer. "
-                "Run below scored is work saved: those programs' scores were known.",
+                "Drawn by generators, scored by evaluators, and learned from, as the coordinator counts them. Scored "
+                "below learned from is work saved: those programs' scores were known.",
                 "short",
                 Query("sum(rate(altlas_generator_programs_total[$__rate_interval]))", "generators: drawn"),
-                Query("sum(rate(altlas_evaluator_programs_total[$__rate_interval]))", "evaluators: run"),
-                Query("sum(rate(altlas_coordinator_programs_total[$__rate_interval]))", "coordinator: scored"),
+                Query("sum(rate(altlas_evaluator_scored_programs_total[$__rate_interval]))", "evaluators: scored"),
+                Query("sum(rate(altlas_coordinator_programs_total[$__rate_interval]))", "coordinator: learned from"),
             ).min(0),
             graph(
                 "Lag",
@@ -225,10 +228,11 @@ def _machines() -> Row:
         [
             graph(
                 "Processors",
-                "By role, over all replicas, and the share of a GPU's time in use where there is one. A GPU that idles "
+                "In use by role, over all replicas, and the share of a GPU's time where there is one. What an "
+                "evaluator's programs take is not in it, nor are the trainer's further processes. A GPU that idles "
                 "while its role is the bottleneck: batches are too small.",
                 "none",
-                Query("sum by (job) (rate(process_cpu_seconds_total[$__rate_interval]))", "{{job}}"),
+                Query(f"sum by (job) (rate(process_cpu_seconds_total{{{_ROLES}}}[$__rate_interval]))", "{{job}}"),
                 Query("max by (job, device) (altlas_device_utilisation_ratio)", "{{job}}: share of {{device}}"),
                 span=8,
             )
@@ -236,9 +240,10 @@ def _machines() -> Row:
             .decimals(2),
             graph(
                 "Memory",
-                "Resident memory by role, over all replicas, and what is allocated on a GPU where there is one.",
+                "Resident memory by role, over all replicas, and what is allocated on a GPU where there is one. What "
+                "an evaluator's programs take is not in it, nor are the trainer's further processes.",
                 "bytes",
-                Query("sum by (job) (process_resident_memory_bytes)", "{{job}}"),
+                Query(f"sum by (job) (process_resident_memory_bytes{{{_ROLES}}})", "{{job}}"),
                 Query('max by (job, device) (altlas_device_memory_bytes{kind="allocated"})', "{{job}} on {{device}}"),
                 span=8,
             ).min(0),
