@@ -34,6 +34,9 @@ ours() {
   LD_LIBRARY_PATH=$libraries:$root/lib/$(uname -m)-linux-gnu XTABLES_LIBDIR=$extensions "$@"
 }
 
+# Of iproute2, which this machine may lack as well.
+ip() { ours command ip "$@"; }
+
 read_debian() {
   # shellcheck source=/dev/null
   [ -r /etc/os-release ] && . /etc/os-release
@@ -116,7 +119,7 @@ make_base() {
   rm -rf "$rootfs"
   DEBOOTSTRAP_DIR=$root/usr/share/debootstrap
   [ -d "$DEBOOTSTRAP_DIR" ] || DEBOOTSTRAP_DIR=/usr/share/debootstrap
-  DEBOOTSTRAP_DIR=$DEBOOTSTRAP_DIR debootstrap --variant=minbase \
+  DEBOOTSTRAP_DIR=$DEBOOTSTRAP_DIR ours debootstrap --variant=minbase \
     --include=python3,python3-pip,python3-venv,ca-certificates "$release" "$rootfs" "$mirror" >"$dir/debootstrap.log" ||
     { tail -n 5 "$dir/debootstrap.log" >&2; fail "debootstrap failed; log: $dir/debootstrap.log"; }
   rm -rf "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/var/lib/apt/lists/* "$rootfs"/usr/share/{doc,man,locale}/* \

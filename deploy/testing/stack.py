@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import sys
@@ -17,6 +18,7 @@ from engine import Engine
 from steps import DrillError, run
 
 PROJECT = "altlas-compose-test"
+_OLDEST_COMPOSE = (2, 26)
 _UNDER_TEST = Path(__file__).resolve().parents[2]
 _ALTLAS = Path(sys.executable).with_name("altlas")
 _RUNS = "/var/lib/altlas/runs"
@@ -59,14 +61,14 @@ class Stack:
         )
 
     def check_versions(self) -> None:
-        """Check that there is a compose of the second generation or later.
+        """Check that compose is as new as docs/compose.md asks for.
 
         Raises:
-            DrillError: there is none.
+            DrillError: it is older.
         """
-        version = self.compose("version", "--short").strip()
-        if version.startswith("1."):
-            raise DrillError(f"docker compose is {version}; 2.20 or newer is needed")
+        version = self.compose("version", "--short").strip().removeprefix("v")
+        if tuple(map(int, re.findall(r"\d+", version)[:2])) < _OLDEST_COMPOSE:
+            raise DrillError(f"docker compose is {version}; {'.'.join(map(str, _OLDEST_COMPOSE))} or newer is needed")
 
     def config(self) -> Any:
         """Return what compose makes of its files."""
