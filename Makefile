@@ -54,7 +54,7 @@ protos: setup ## Regenerate src/altlas/rpc/*/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=src --pyi_out=src --grpc_python_out=src \
 	  $$(find protos -name '*.proto')
 
-reference: setup ## Regenerate config.ini, docs/configuration.md, docs/metrics.md and the controls' record
+reference: setup ## Regenerate config.ini, docs/configuration.md, docs/metrics.md, the controls' record, the dashboards
 	$(BIN)/python -m altlas.config.reference --write
 	$(BIN)/python -m altlas.report.controls --write
 	$(BIN)/python -m altlas.cli.metrics_reference --write

@@ -13,15 +13,13 @@ import signal
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evaluator_process import ALTLAS, Samples, free_port, wait_until
+from evaluator_process import ALTLAS, free_port, wait_until
+from metrics_page import Samples, get_page, samples_of
 from prometheus import require_tools
-from prometheus_client.parser import text_string_to_metric_families
 
 from altlas import __version__
 from altlas.cli.coordinator_client import open_coordinator
@@ -80,14 +78,7 @@ class Role:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of an answer; status 0 where there is none."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=10) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except (urllib.error.URLError, ConnectionError):
-            return 0, ""
+        return get_page(self._port, path)
 
     def samples(self) -> Samples:
         """Every sample by its name and labels."""
@@ -147,15 +138,6 @@ class Stack:
         """The first run's metrics.jsonl."""
         path = self.directory / str(self.report["run_dir"]) / "metrics.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def samples_of(text: str) -> Samples:
-    families = text_string_to_metric_families(text)
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in families
-        for sample in family.samples
-    }
 
 
 @pytest.fixture(scope="module")

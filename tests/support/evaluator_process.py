@@ -8,20 +8,17 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import grpc
-from prometheus_client.parser import text_string_to_metric_families
+from metrics_page import Samples, get_page, samples_of
 
 from altlas.rpc.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
 
 ALTLAS = Path(sys.executable).with_name("altlas")
 IDLE = ("slots_busy", "waiting", "call_programs", "call_bytes")
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def wait_until(condition: Callable[[], object], *, timeout_s: float = 30.0, what: str = "it") -> None:
@@ -102,23 +99,11 @@ class EvaluatorProcess:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of an HTTP request to the metrics port; status 0 while nothing listens there."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=10) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except (urllib.error.URLError, ConnectionError):
-            return 0, ""
+        return get_page(self.metrics_port, path)
 
     def samples(self) -> Samples:
         """Every sample of /metrics by its name and labels."""
-        families = text_string_to_metric_families(self.get("/metrics")[1])
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in families
-            for sample in family.samples
-        }
+        return samples_of(self.get("/metrics")[1])
 
     def sample(self, name: str, **labels: str) -> float:
         """One sample of altlas_evaluator_NAME; 0 where there is none."""
