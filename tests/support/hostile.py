@@ -205,7 +205,7 @@ def check(outside: Outside, name: str) -> str:
         "status": execution.status in statuses,
         "stdout": stdout is None or execution.stdout == stdout,
         "output limit": max(len(execution.stdout), len(execution.stderr)) <= LIMITS.output_bytes,
-        "latency": execution.wall_s < limits.wall_s + 0.5,
+        "latency": execution.wall_s < limits.wall_s + 2.0,  # what is not held runs for ever; machines may be busy
         "secret unseen": SECRET.encode() not in execution.stdout + execution.stderr,
         "no process left": len(outside.processes()) <= max(outside.idle.values()),
         "launcher survived": outside.executor.counters().launcher_restarts == restarts,
