@@ -22,6 +22,14 @@ def compiled(function: Function) -> Function:
     return _compile(function)
 
 
+def compiled_inside(function: Function) -> Function:
+    """Return the function as machine code that only other machine code calls, and often.
+
+    References to its arrays are not counted, which would be most of what a short call costs: so it can make none.
+    """
+    return _compile(function, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
 def compiled_loosely(function: Function) -> Function:
     """Return the function as machine code whose float operations may be reordered: the same each time on one machine.
 
