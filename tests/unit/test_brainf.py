@@ -145,6 +145,52 @@ def test_scores_are_those_of_the_reference(
     assert len(set(behaviours.values())) == len(behaviours)
 
 
+# What is done for many cases at once: lanes that part at a bracket, move and write apart, or are stopped on the way.
+LOCKSTEP = [
+    b",[-]", b",[.-]", b",[>+<-]>.", b",[[->+<]>-]", b",[>,]<[.<]", b",>,[<[>>+<<-]>-]>.", b",<<,[<,.]", b",+[-[,.]>,]",
+    b",>,<[>[->+>+<<]>>[-<<+>>]<<<-]>>.", b",>,[<[-]>-]<.", b",>,[<[+]>[-]]<.", b",>,[<,.>[-]]<.", b",[-]+[.,]",
+    b"-[.-],.[,.]", b"-[.-]-[.-]-[.-]-[.-]-[.-],.", b",[+],[-]>,.", b",-[[.]-]", b",---[>,[>]+<]", b",[->,.[<]>]",
+    b">,[[-<+>],.>]<.",
+]  # fmt: skip
+
+
+def test_cases_are_scored_together_as_each_is_alone() -> None:
+    draw = np.random.default_rng(3)
+    fragments = ["[-]", "[", "]", "[", "]", "+", "-", ">", "<", ",", ",", ".", "[>]", "[<]", "[->+<]"]
+    sources = LOCKSTEP + [",".join("".join(draw.choice(fragments, 9)) for _ in range(2)).encode() for _ in range(200)]
+    cases = [(draw.integers(0, 9, draw.integers(0, 5)).tolist(), draw.integers(0, 9, 3).tolist()) for _ in range(36)]
+    cases[10], cases[20] = ([19], [19]), ([200, 250, 3], [200] * 4)
+    ok = STATUSES.index(ProgramStatus.OK)
+    for max_steps in (40, 5000):  # of ,[-] on 19, which are just too many, and the usual
+        together = score_brainf(make_task(cases, max_steps=max_steps), sources)
+        alone = [score_brainf(make_task([case], max_steps=max_steps), sources) for case in cases]
+        has_ended = np.stack([batch.statuses == ok for batch in alone])
+        graded = np.where(has_ended.all(axis=0), len(cases), has_ended.argmin(axis=0))
+        assert len(np.unique(graded)) > 5
+        for row, count in enumerate(graded.tolist()):
+            expected = [batch.case_rewards[row, 0] for batch in alone[:count]] + [-0.5] * (len(cases) - count)
+            assert together.case_rewards[row].tolist() == expected, sources[row]
+            assert together.cases_passed[row] == sum(batch.cases_passed[row] for batch in alone[:count])
+    padded = score_brainf(make_task(cases), [source + b" " * 1100 for source in sources])  # too long to be run together
+    both = (padded.statuses == ok) & (together.statuses == ok)
+    assert both.sum() > 100
+    assert (padded.behaviours[both] == together.behaviours[both]).all()
+    assert (padded.rewards[both] == together.rewards[both]).all()
+
+
+def test_behaviours_are_what_users_have_stored() -> None:
+    cases = [([value, 2], [value]) for value in range(5)]
+    scores = score_brainf(make_task(cases), [b"", b",.", b",[.-]", b">,[>,]<[.<].", b",[,]+[]", b",[-[]]"])
+    assert [behaviour.tobytes().hex() for behaviour in scores.behaviours] == [
+        "f52bee0154f4c2f83e03322af3baf214",
+        "9158aa647f545c0b1768dae70194b96d",
+        "bd2ef1bec85926a8b7ec4ca586e18ae1",
+        "97143702945e23ac882064aa82f924d8",
+        "cd094ba416b71232def9cc881437f4db",
+        "021592eb2719e78aa7c0fe126fc7e687",
+    ]
+
+
 @pytest.mark.parametrize(
     ("source", "is_endless"),
     [

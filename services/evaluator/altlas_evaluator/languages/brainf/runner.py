@@ -191,7 +191,7 @@ def _score_in_parts(
         check()
         part = slice(begin, begin + most)
         text, ends = _join(sources[part])
-        with _told_if_slow(kernel.score_programs.signatures):
+        with _told_if_slow(kernel.score_all.signatures):
             kernel.score_programs(
                 text,
                 ends,
