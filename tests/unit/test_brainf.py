@@ -150,7 +150,7 @@ LOCKSTEP = [
     b",[-]", b",[.-]", b",[>+<-]>.", b",[[->+<]>-]", b",[>,]<[.<]", b",>,[<[>>+<<-]>-]>.", b",<<,[<,.]", b",+[-[,.]>,]",
     b",>,<[>[->+>+<<]>>[-<<+>>]<<<-]>>.", b",>,[<[-]>-]<.", b",>,[<[+]>[-]]<.", b",>,[<,.>[-]]<.", b",[-]+[.,]",
     b"-[.-],.[,.]", b"-[.-]-[.-]-[.-]-[.-]-[.-],.", b",[+],[-]>,.", b",-[[.]-]", b",---[>,[>]+<]", b",[->,.[<]>]",
-    b">,[[-<+>],.>]<.",
+    b">,[[-<+>],.>]<.", b",[>,]<[.-]", b",+.", b",-.",
 ]  # fmt: skip
 
 
@@ -159,7 +159,8 @@ def test_cases_are_scored_together_as_each_is_alone() -> None:
     fragments = ["[-]", "[", "]", "[", "]", "+", "-", ">", "<", ",", ",", ".", "[>]", "[<]", "[->+<]"]
     sources = LOCKSTEP + [",".join("".join(draw.choice(fragments, 9)) for _ in range(2)).encode() for _ in range(200)]
     cases = [(draw.integers(0, 9, draw.integers(0, 5)).tolist(), draw.integers(0, 9, 3).tolist()) for _ in range(36)]
-    cases[10], cases[20] = ([19], [19]), ([200, 250, 3], [200] * 4)
+    cases[10], cases[20] = ([19], [19]), ([200, 3, 250], [200] * 4)
+    cases[30:34] = [([value], [0]) for value in (-2, 300, (1 << 63) - 1, -(1 << 63))]
     ok = STATUSES.index(ProgramStatus.OK)
     for max_steps in (40, 5000):  # of ,[-] on 19, which are just too many, and the usual
         together = score_brainf(make_task(cases, max_steps=max_steps), sources)
@@ -173,7 +174,7 @@ def test_cases_are_scored_together_as_each_is_alone() -> None:
             assert together.cases_passed[row] == sum(batch.cases_passed[row] for batch in alone[:count])
     padded = score_brainf(make_task(cases), [source + b" " * 1100 for source in sources])  # too long to be run together
     both = (padded.statuses == ok) & (together.statuses == ok)
-    assert both.sum() > 100
+    assert both.sum() > 50
     assert (padded.behaviours[both] == together.behaviours[both]).all()
     assert (padded.rewards[both] == together.rewards[both]).all()
 
