@@ -213,7 +213,7 @@ def run_lanes(
         outputs: int64 [MOST_OUTPUTS, LANES].
         held: int64 [at least the length], room to work: the lanes that came to a loop, as bits.
         count: of lanes.
-        own_steps: that a case took from the start on; lanes may take some times as many operations together.
+        own_steps: that a case took from the start on; lanes may take about twice as many operations together.
         start: the state in which the program first reads.
     """
     width = _width(lanes)
@@ -224,7 +224,7 @@ def run_lanes(
     row = _TAPE + pointer
     moves_together = writes_together = True
     taken = noted = 0
-    most = min(64 + 8 * own_steps, _MOST_TAKEN)
+    most = min(64 + 2 * own_steps, _MOST_TAKEN)  # one that is far slower is better run alone: it may never end
     while active:
         op = ops[np.uint64(ip)]
         if op <= LEFT:
