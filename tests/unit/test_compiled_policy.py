@@ -105,10 +105,10 @@ def test_product_is_numpys_and_does_not_depend_on_the_rows_beside(count, inner, 
     ],
     ids=["free", "tempered", "fixed"],
 )
-@pytest.mark.parametrize("hidden", [9, 64])
+@pytest.mark.parametrize(("hidden", "layers"), [(9, 1), (64, 1), (9, 3)])
 @pytest.mark.parametrize("only", [None, np.array([0, 3, 38])], ids=["all", "some"])
-def test_compiled_sampling_draws_what_torch_draws(fast, slow, sampling, hidden, only):
-    policy = make_policy(hidden, output_bias=hidden == 9)
+def test_compiled_sampling_draws_what_torch_draws(fast, slow, sampling, hidden, layers, only):
+    policy = make_policy(hidden, layers=layers, output_bias=hidden == 9)
     ours, theirs = (draw(policy, constraint, only=only, **sampling) for constraint in (fast, slow))
     assert ours.tokens.tolist() == theirs.tokens.tolist()
     assert ours.lengths.tolist() == theirs.lengths.tolist()
@@ -116,9 +116,9 @@ def test_compiled_sampling_draws_what_torch_draws(fast, slow, sampling, hidden, 
     np.testing.assert_allclose(ours.entropies, theirs.entropies, atol=1e-5)
 
 
-@given(cut=st.integers(1, 39))
-def test_compiled_sampling_gives_the_same_bytes_for_any_split(cut):
-    policy = make_policy()
+@given(cut=st.integers(1, 39), layers=st.integers(1, 2))
+def test_compiled_sampling_gives_the_same_bytes_for_any_split(cut, layers):
+    policy = make_policy(layers=layers)
     whole = draw(policy, Unconstrained)
     parts = [draw(policy, Unconstrained, count=cut), draw(policy, Unconstrained, first_index=cut, count=40 - cut)]
     for name in ("tokens", "log_probs", "entropies"):
@@ -127,9 +127,9 @@ def test_compiled_sampling_gives_the_same_bytes_for_any_split(cut):
             assert array.tobytes() == getattr(whole, name)[rows, : array.shape[1]].tobytes()
 
 
-def test_no_more_than_one_lstm_layer_is_compiled():
+def test_lstms_are_compiled():
     assert FoldedPolicy(make_policy()).arrays() is not None
-    assert FoldedPolicy(make_policy(layers=2)).arrays() is None
+    assert FoldedPolicy(make_policy(layers=2)).arrays() is not None
     assert FoldedPolicy(make_policy(cell="gru")).arrays() is None
 
 

@@ -27,6 +27,7 @@ torch.set_num_threads(1)  # as in a run
 LONGEST = 9
 MODELS = {
     "lstm": ModelSection(embedding=5, hidden=8),
+    "lstm3": ModelSection(embedding=5, hidden=8, layers=3),
     "gru2": ModelSection(cell="gru", embedding=5, hidden=8, layers=2),
 }
 ELITES = [[4, 5, 6], [], [7] * LONGEST, [9, 4, 9, 4, 5]]

@@ -52,13 +52,16 @@ class UniformPolicy:
 
 @dataclass(frozen=True, slots=True)
 class LstmArrays:
-    """A policy of one LSTM layer as `altlas.core.lstm_kernel` takes it.
+    """An LSTM policy as `altlas.core.lstm_kernel` takes it.
 
-    table: float32 [V, 4H]. weight: [H, 4H]. output: [H, V]. output_bias: [V].
+    table: float32 [V, 4H]. weights: [L, H, 4H]. inputs: [L - 1, H, 4H]. biases: [L - 1, 4H]. output: [H, V].
+    output_bias: [V].
     """
 
     table: FloatArray
-    weight: FloatArray
+    weights: FloatArray
+    inputs: FloatArray
+    biases: FloatArray
     output: FloatArray
     output_bias: FloatArray
 
@@ -91,13 +94,21 @@ class FoldedPolicy:
         )
 
     def arrays(self) -> LstmArrays | None:
-        """Return the weights for the compiled loops; None where the policy is no single LSTM layer on the CPU."""
-        if not self._is_lstm or len(self._layers) != 1 or self._table.device.type != "cpu":
+        """Return the weights for the compiled loops; None where the policy is no LSTM on the CPU."""
+        if not self._is_lstm or self._table.device.type != "cpu":
             return None
         bias = self._output_weight.new_zeros(self._output_weight.shape[1])
         if self._output_bias is not None:
             bias = self._output_bias
-        parts = self._table, self._layers[0].hidden_weight, self._output_weight, bias
+        hidden = [layer.hidden_weight[None] for layer in self._layers]
+        parts = (
+            self._table,
+            torch.cat(hidden),
+            torch.cat([hidden[0][:0], *(layer.input_weight[None] for layer in self._layers[1:])]),
+            torch.cat([self._table[:0], *(layer.input_bias[None] for layer in self._layers[1:])]),
+            self._output_weight,
+            bias,
+        )
         return LstmArrays(*(part.detach().numpy() for part in parts))
 
     def initial(self, count: int) -> list[LayerState]:

@@ -93,12 +93,15 @@ class Infill:
             self._hidden, self._cell = self._read_compiled(self._arrays)
 
     def _read_compiled(self, arrays: LstmArrays) -> tuple[FloatArray, FloatArray]:
-        """Return hidden and cell states after 0, 1, ... T tokens of every elite, [N, T + 1, H], in machine code."""
+        """Return hidden and cell states after 0, 1, ... T tokens of every elite, [L, N, T + 1, H], in machine code."""
         count, longest = self._elites.tokens.shape
-        hidden, cell = (np.empty((count, longest + 1, len(arrays.weight)), dtype=np.float32) for _ in range(2))
+        layers, width, _ = arrays.weights.shape
+        hidden, cell = (np.empty((layers, count, longest + 1, width), dtype=np.float32) for _ in range(2))
         read(
             arrays.table,
-            arrays.weight,
+            arrays.weights,
+            arrays.inputs,
+            arrays.biases,
             self._elites.tokens,
             self._elites.lengths,
             self._vocabulary.sos_id,
@@ -170,7 +173,9 @@ class Infill:
             return np.zeros(len(parents), dtype=np.int64)
         go_on(
             arrays.table,
-            arrays.weight,
+            arrays.weights,
+            arrays.inputs,
+            arrays.biases,
             arrays.output,
             arrays.output_bias,
             legal,
@@ -179,8 +184,8 @@ class Infill:
             update,
             indices,
             cuts.inserted,
-            self._hidden[parents, cuts.start],
-            self._cell[parents, cuts.start],
+            np.ascontiguousarray(self._hidden[:, parents, cuts.start]),
+            np.ascontiguousarray(self._cell[:, parents, cuts.start]),
             inserted,
         )
         return cuts.inserted

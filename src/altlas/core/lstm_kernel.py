@@ -1,8 +1,8 @@
-"""One LSTM layer as machine code, for policies so small that a call of torch costs more than its arithmetic.
+"""An LSTM of L layers as machine code, for policies so small that a call of torch costs more than its arithmetic.
 
 Everything is float32 and row-major. A lane's numbers do not depend on which lanes are computed beside it, so any split
-of a batch gives the same bytes. Weights are those of `FoldedPolicy`: transposed, biases folded into the table of
-tokens, the candidate's columns doubled, since tanh(x) is taken as 2 sigmoid(2x) - 1.
+of a batch gives the same bytes. Weights are those of `FoldedPolicy`: transposed, the first layer's biases folded into
+the table of tokens, the candidate's columns doubled, since tanh(x) is taken as 2 sigmoid(2x) - 1.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def sigmoid(values: Floats, powers: npt.NDArray[np.int32], power_values: Floats)
 @compiled_loosely
 def lstm_step(
     table: Floats,
-    weight: Floats,
+    weights: Floats,
+    inputs: Floats,
+    biases: Floats,
     tokens: Ints,
     hidden: Floats,
     cell: Floats,
@@ -91,28 +93,42 @@ def lstm_step(
     """Take `count` lanes one token further, in place.
 
     Args:
-        table: [V, 4H], what each token adds to the gates i, f, g, o.
-        weight: [H, 4H].
+        table: [V, 4H], what each token adds to the first layer's gates i, f, g, o.
+        weights: [L, H, 4H], recurrent.
+        inputs, biases: [L - 1, H, 4H] and [L - 1, 4H], of the layers after the first.
         tokens: int64 [>= count].
-        hidden, cell: [>= count, H].
+        hidden, cell: [L, >= count, H].
         gates: [>= count, 4H], room.
         powers, power_values: [4H], room; the same bytes, see `sigmoid`.
         count: lanes.
     """
-    width = hidden.shape[1]
-    for lane in range(count):
-        gates[lane] = table[tokens[lane]]
-    add_product(gates, hidden, weight, count)
-    for lane in range(count):
-        row, lane_cell, lane_hidden = gates[lane], cell[lane], hidden[lane]
-        sigmoid(row, powers, power_values)
-        for j in range(width):
-            in_gate = row[j]
-            lane_cell[j] = row[width + j] * lane_cell[j] + in_gate * (_TWO * row[2 * width + j] - _ONE)
-            lane_hidden[j] = _TWO * lane_cell[j]
-        sigmoid(lane_hidden, powers, power_values)
-        for j in range(width):
-            lane_hidden[j] = row[3 * width + j] * (_TWO * lane_hidden[j] - _ONE)
+    width = hidden.shape[2]
+    for layer in range(len(weights)):
+        if layer:
+            for lane in range(count):
+                gates[lane] = biases[layer - 1]
+            add_product(gates, hidden[layer - 1], inputs[layer - 1], count)
+        else:
+            for lane in range(count):
+                gates[lane] = table[tokens[lane]]
+        add_product(gates, hidden[layer], weights[layer], count)
+        for lane in range(count):
+            row, lane_cell, lane_hidden = gates[lane], cell[layer, lane], hidden[layer, lane]
+            sigmoid(row, powers, power_values)
+            for j in range(width):
+                in_gate = row[j]
+                lane_cell[j] = row[width + j] * lane_cell[j] + in_gate * (_TWO * row[2 * width + j] - _ONE)
+                lane_hidden[j] = _TWO * lane_cell[j]
+            sigmoid(lane_hidden, powers, power_values)
+            for j in range(width):
+                lane_hidden[j] = row[3 * width + j] * (_TWO * lane_hidden[j] - _ONE)
+
+
+@compiled
+def _move(hidden: Floats, cell: Floats, to: int, lane: int) -> None:
+    """Give one lane of [L, n, H] the state of another."""
+    for layer in range(len(hidden)):
+        hidden[layer, to], cell[layer, to] = hidden[layer, lane], cell[layer, lane]
 
 
 @compiled
@@ -141,7 +157,9 @@ def _choose(
 @compiled
 def sample(
     table: Floats,
-    weight: Floats,
+    weights: Floats,
+    inputs: Floats,
+    biases: Floats,
     output: Floats,
     output_bias: Floats,
     masks: npt.NDArray[np.bool_],
@@ -160,7 +178,7 @@ def sample(
     """Draw programs for some rows of a batch, filling the last four arguments there.
 
     Args:
-        table, weight: see `lstm_step`.
+        table, weights, inputs, biases: see `lstm_step`.
         output: [H, V], with its bias [V].
         output_bias: see `output`.
         masks: bool [T, V], what may stand at each place, at least one token.
@@ -175,18 +193,19 @@ def sample(
         lengths: int64 [B].
         log_probs, entropies: float32 [B, T].
     """
-    count, (width, vocabulary) = len(rows), output.shape
+    count, layers, (width, vocabulary) = len(rows), len(weights), output.shape
     lanes, previous = rows.copy(), np.full(count, start, dtype=np.int64)
-    hidden, cell = np.zeros((count, width), dtype=np.float32), np.zeros((count, width), dtype=np.float32)
+    hidden = np.zeros((layers, count, width), dtype=np.float32)
+    cell = np.zeros_like(hidden)
     gates = np.empty((count, 4 * width), dtype=np.float32)
     powers = np.empty(4 * width, dtype=np.int32)
     power_values = powers.view(np.float32)
     logits = np.empty((count, vocabulary), dtype=np.float32)
     uniforms, words = np.empty(vocabulary, dtype=np.float32), np.empty(WORDS_PER_BLOCK, dtype=np.uint64)
     for step in range(len(masks)):
-        lstm_step(table, weight, previous, hidden, cell, gates, powers, power_values, count)
+        lstm_step(table, weights, inputs, biases, previous, hidden, cell, gates, powers, power_values, count)
         logits[:count] = output_bias
-        add_product(logits, hidden, output, count)
+        add_product(logits, hidden[layers - 1], output, count)
         legal = np.flatnonzero(masks[step])
         unfinished = 0
         for lane in range(count):
@@ -197,7 +216,7 @@ def sample(
             lengths[row] = step + 1
             if chosen != end:
                 lanes[unfinished], previous[unfinished] = row, chosen
-                hidden[unfinished], cell[unfinished] = hidden[lane], cell[lane]
+                _move(hidden, cell, unfinished, lane)
                 unfinished += 1
         count = unfinished
         if not count:
@@ -205,27 +224,43 @@ def sample(
 
 
 @compiled
-def read(table: Floats, weight: Floats, tokens: Ints, lengths: Ints, start: int, hidden: Floats, cell: Floats) -> None:
+def read(
+    table: Floats,
+    weights: Floats,
+    inputs: Floats,
+    biases: Floats,
+    tokens: Ints,
+    lengths: Ints,
+    start: int,
+    hidden: Floats,
+    cell: Floats,
+) -> None:
     """Write the states after 0, 1, ... tokens of programs int64 [N, T], each read to its length [N].
 
-    hidden, cell: float32 [N, T + 1, H]; places beyond a program's length are left alone.
+    Args:
+        table, weights, inputs, biases: see `lstm_step`.
+        tokens, lengths: the programs.
+        start: token before the first.
+        hidden, cell: float32 [L, N, T + 1, H], filled; places beyond a program's length are left alone.
     """
-    programs, width = len(lengths), weight.shape[0]
+    programs, (layers, width, _) = len(lengths), weights.shape
     lanes, previous = np.arange(programs), np.full(programs, start, dtype=np.int64)
-    now, cells = np.zeros((programs, width), dtype=np.float32), np.zeros((programs, width), dtype=np.float32)
+    now = np.zeros((layers, programs, width), dtype=np.float32)
+    cells = np.zeros_like(now)
     gates = np.empty((programs, 4 * width), dtype=np.float32)
     powers = np.empty(4 * width, dtype=np.int32)
     power_values = powers.view(np.float32)
     count = programs
-    for step in range(hidden.shape[1]):
-        lstm_step(table, weight, previous, now, cells, gates, powers, power_values, count)
+    for step in range(hidden.shape[2]):
+        lstm_step(table, weights, inputs, biases, previous, now, cells, gates, powers, power_values, count)
         unfinished = 0
         for lane in range(count):
             program = lanes[lane]
-            hidden[program, step], cell[program, step] = now[lane], cells[lane]
+            for layer in range(layers):
+                hidden[layer, program, step], cell[layer, program, step] = now[layer, lane], cells[layer, lane]
             if lengths[program] > step:
                 lanes[unfinished], previous[unfinished] = program, tokens[program, step]
-                now[unfinished], cells[unfinished] = now[lane], cells[lane]
+                _move(now, cells, unfinished, lane)
                 unfinished += 1
         count = unfinished
 
@@ -233,7 +268,9 @@ def read(table: Floats, weight: Floats, tokens: Ints, lengths: Ints, start: int,
 @compiled
 def go_on(
     table: Floats,
-    weight: Floats,
+    weights: Floats,
+    inputs: Floats,
+    biases: Floats,
     output: Floats,
     output_bias: Floats,
     legal: Ints,
@@ -246,19 +283,19 @@ def go_on(
     cell: Floats,
     tokens: Ints,
 ) -> None:
-    """Draw sizes [B] tokens each from states [B, H] on, into tokens int64 [B, T]. States are overwritten.
+    """Draw sizes [B] tokens each from states [L, B, H] on, into tokens int64 [B, T]. States are overwritten.
 
     Args:
-        table, weight: see `lstm_step`.
+        table, weights, inputs, biases: see `lstm_step`.
         output, output_bias: see `sample`.
         legal: ids that may be drawn, int64 [L], at least one.
         temperature, key, update: see `sample`.
         indices: int64 [B], of the noise.
         sizes: int64 [B].
-        hidden, cell: float32 [B, H].
+        hidden, cell: float32 [L, B, H].
         tokens: filled.
     """
-    count, (width, vocabulary) = len(sizes), output.shape
+    count, layers, (width, vocabulary) = len(sizes), len(weights), output.shape
     lanes, previous = np.arange(count), np.zeros(count, dtype=np.int64)
     gates = np.empty((count, 4 * width), dtype=np.float32)
     powers = np.empty(4 * width, dtype=np.int32)
@@ -270,15 +307,15 @@ def go_on(
         for lane in range(count):
             if sizes[lanes[lane]] > step:
                 lanes[unfinished], previous[unfinished] = lanes[lane], previous[lane]
-                hidden[unfinished], cell[unfinished] = hidden[lane], cell[lane]
+                _move(hidden, cell, unfinished, lane)
                 unfinished += 1
         count = unfinished
         if not count:
             break
         if step:
-            lstm_step(table, weight, previous, hidden, cell, gates, powers, power_values, count)
+            lstm_step(table, weights, inputs, biases, previous, hidden, cell, gates, powers, power_values, count)
         logits[:count] = output_bias
-        add_product(logits, hidden, output, count)
+        add_product(logits, hidden[layers - 1], output, count)
         for lane in range(count):
             row = lanes[lane]
             fill_uniform(key, indices[row], step, update, words, uniforms)

@@ -3,7 +3,7 @@
 The same weights, seed, update and index range give the same bytes each time on one device. Noise belongs to (update,
 index, step), so another split of the range draws the same tokens too, but for ties within float error: matrix products
 over other numbers of lanes may differ in their last bits. Where the mask depends on the place alone and the policy is
-one LSTM layer on the CPU, the whole loop is machine code (`altlas.core.lstm_kernel`): the same but for such ties.
+an LSTM on the CPU, the whole loop is machine code (`altlas.core.lstm_kernel`): the same but for such ties.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ class Sampler:
         """Draw programs into some rows, in machine code."""
         sample_compiled(
             arrays.table,
-            arrays.weight,
+            arrays.weights,
+            arrays.inputs,
+            arrays.biases,
             arrays.output,
             arrays.output_bias,
             masks,
