@@ -15,7 +15,9 @@ from lark.parsers.lalr_interactive_parser import InteractiveParser
 from random_programs import sample
 
 from altlas.core.grammar import GrammarConstraint, Unconstrained, build_constraint
-from altlas.core.lalr import UNREACHABLE, Stacks, build_automaton
+from altlas.core.lalr import build_automaton
+from altlas.core.lalr_kernel import UNREACHABLE
+from altlas.core.stacks import Stacks, tabulate, terminals_of
 from altlas.core.tokenizer import Tokenizer
 from altlas.core.trajectory import IntArray
 from altlas.core.vocabulary import SPECIAL_TOKENS, parse_vocabulary
@@ -79,25 +81,33 @@ def test_cost_equals_the_breadth_first_search_on_every_short_prefix_of_a_toy_gra
     tokens = [{"text": text, "kind": "punctuation"} for text in "()[],"]
     tokens += [{"text": "=", "kind": "operator"}, {"text": "+", "kind": "operator"}, {"text": "x", "kind": "name"}]
     document = {"version": 1, "special_tokens": SPECIAL_TOKENS, "vocabularies": {"python": tokens}}
-    automaton = build_automaton(TOY_GRAMMAR, parse_vocabulary(json.dumps(document)))
-    stacks = Stacks(automaton)
-    terminals = set(automaton.tokens)
-    lark = Lark(TOY_GRAMMAR, parser="lalr")
-    frontier = [(0, lark.parse_interactive(""))]
-    checked = 0
-    unfinishable = 0
-    for _ in range(5):
-        following = []
+    vocabulary = parse_vocabulary(json.dumps(document))
+    automaton = build_automaton(TOY_GRAMMAR, vocabulary)
+    stacks = Stacks(tabulate(automaton, eos_id=vocabulary.eos_id), start=automaton.start)
+    numbers = {name: number for number, name in enumerate(terminals_of(automaton))}
+    terminals = set[str]().union(*automaton.shifts) & automaton.tokens.keys()
+    frontier = [(0, Lark(TOY_GRAMMAR, parser="lalr").parse_interactive(""))]
+    checked = unfinishable = 0
+    for _ in range(4):
+        reached = []
         for node, parser in frontier:
-            successors = {name: target for name, target in stacks.successors(node).items() if name != "$END"}
-            assert successors.keys() & terminals == accepted_by(parser) & terminals
-            cost = stacks.cost(node)
-            assert shortest_completion(parser, terminals, at_most=5) == (cost if cost <= 5 else UNREACHABLE)
-            checked += 1
-            unfinishable += cost == UNREACHABLE
-            reached = sorted(successors.keys() & terminals)
-            following += [(successors[terminal], fed(parser, terminal)) for terminal in reached]
-        frontier = following
+            following = np.full((1, len(vocabulary)), -1, dtype=np.int32)
+            costs = np.full((1, len(vocabulary)), UNREACHABLE, dtype=np.int16)
+            seen = np.zeros((1, len(numbers)), dtype=np.bool_)
+            stacks.fill(np.array([node]), following, costs, seen)
+            accepted = accepted_by(parser)
+            assert seen[0, numbers["$END"]] == (following[0, vocabulary.eos_id] == 0) == ("$END" in accepted)
+            for terminal in sorted(terminals):
+                (token,) = automaton.tokens[terminal]
+                after = fed(parser, terminal) if terminal in accepted else None
+                expected = shortest_completion(after, terminals, at_most=5) if after else UNREACHABLE
+                assert expected == (costs[0, token] if costs[0, token] <= 5 else UNREACHABLE)
+                assert seen[0, numbers[terminal]] == (following[0, token] != -1) == (costs[0, token] < UNREACHABLE)
+                checked += bool(after)
+                unfinishable += bool(after) and costs[0, token] == UNREACHABLE
+                if after and seen[0, numbers[terminal]]:
+                    reached.append((int(following[0, token]) - 1, after))
+        frontier = reached
     assert checked > 90
     assert unfinishable
 

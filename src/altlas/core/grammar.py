@@ -12,7 +12,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from altlas.core.lalr import END, UNREACHABLE, Automaton, Stacks, build_automaton
+from altlas.core.lalr import Automaton, build_automaton
+from altlas.core.lalr_kernel import UNREACHABLE
+from altlas.core.stacks import Stacks, tabulate, terminals_of
 from altlas.core.trajectory import BoolArray, IntArray
 from altlas.core.vocabulary import Vocabulary
 from altlas.errors import ConfigError, ProtocolError, VocabularyError
@@ -163,7 +165,8 @@ class GrammarConstraint:
         """
         automaton = build_automaton(_grammar_text(language, grammar), vocabulary)
         self._vocabulary = vocabulary
-        self._tokens = {**automaton.tokens, END: (vocabulary.eos_id,)}
+        self._tables = tabulate(automaton, eos_id=vocabulary.eos_id)
+        self._terminals = np.array(terminals_of(automaton))
         self._names = np.array(automaton.tokens.get("NAME", ()), dtype=np.int64)
         if len(self._names) > _MOST_NAMES:
             raise VocabularyError(f"the grammar takes at most {_MOST_NAMES} names; there are {len(self._names)}")
@@ -172,7 +175,7 @@ class GrammarConstraint:
         self.start = 1 << len(self._names)
         self._automaton = automaton
         self._forget()
-        self.shortest = self._stacks.cost(0)
+        self.shortest = 1 + int(self._cost[self._rows_of(np.array([self.start]))].min())
 
     @property
     def automaton(self) -> Automaton:
@@ -182,7 +185,7 @@ class GrammarConstraint:
     def _forget(self) -> None:
         """Begin with empty tables. Every node but `start` is void afterwards."""
         vocabulary = self._vocabulary
-        self._stacks = Stacks(self._automaton)
+        self._stacks = Stacks(self._tables, start=self._automaton.start)
         self._row_of: IntArray = np.full(1024, _UNKNOWN, dtype=np.int64)
         self._next = np.full((256, len(vocabulary)), _UNKNOWN, dtype=np.int32)
         self._cost = np.full((256, len(vocabulary)), UNREACHABLE, dtype=np.int16)
@@ -230,30 +233,20 @@ class GrammarConstraint:
         stacks = nodes // self.start
         rows: IntArray = self._row_of[stacks]
         if (rows == _UNKNOWN).any():
-            for stack in np.unique(stacks[rows == _UNKNOWN]).tolist():
-                self._fill(stack)
+            self._fill(np.unique(stacks[rows == _UNKNOWN]))
             rows = self._row_of[stacks]
         return rows
 
-    def _fill(self, stack: int) -> None:
-        row, self._rows = self._rows, self._rows + 1
-        if row == len(self._next):
+    def _fill(self, stacks: IntArray) -> None:
+        first, self._rows = self._rows, self._rows + len(stacks)
+        while self._rows > len(self._next):
             self._grow_rows()
-        self._row_of[stack] = row
-        ids: list[int] = []
-        nexts: list[int] = []
-        costs: list[int] = []
-        for terminal, target in self._stacks.successors(stack - 1).items():
-            tokens = self._tokens.get(terminal, ())
-            cost = 0 if terminal == END else self._stacks.cost(target) if tokens else UNREACHABLE
-            if cost < UNREACHABLE:
-                ids += tokens
-                nexts += [target + 1] * len(tokens)
-                costs += [cost] * len(tokens)
-                self._reads[row] |= terminal == "NAME"
-                self._binds[row] |= terminal == "TARGET"
-        self._next[row, ids] = nexts
-        self._cost[row, ids] = costs
+        rows = slice(first, self._rows)
+        self._row_of[stacks] = np.arange(first, self._rows)
+        seen = np.zeros((len(stacks), len(self._terminals)), dtype=np.bool_)
+        self._stacks.fill(stacks - 1, self._next[rows], self._cost[rows], seen)
+        self._reads[rows] = seen[:, self._terminals == "NAME"].any(axis=1)
+        self._binds[rows] = seen[:, self._terminals == "TARGET"].any(axis=1)
         while len(self._stacks) >= len(self._row_of):
             self._row_of = np.concatenate([self._row_of, np.full_like(self._row_of, _UNKNOWN)])
 

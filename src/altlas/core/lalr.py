@@ -1,9 +1,4 @@
-"""An LALR(1) automaton over token ids, and how many tokens a program needs to be finished.
-
-Owns the passage from a lark grammar to integer tables. A stack is a node (state, parent), interned: equal stacks are
-one node, so what is known about a stack is worked out once. Node numbers depend on the order in which stacks are met;
-nothing else does, so everything derived from a node depends on its stack alone.
-"""
+"""An LALR(1) automaton over token ids: the passage from a lark grammar to tables."""
 
 from __future__ import annotations
 
@@ -20,14 +15,13 @@ from lark.grammar import Rule, Symbol
 from lark.lexer import TerminalDef
 from lark.parsers.lalr_analysis import LALR_Analyzer
 
+from altlas.core.lalr_kernel import UNREACHABLE
 from altlas.core.vocabulary import Vocabulary
 from altlas.errors import VocabularyError
 
 END = "$END"
 _ROOT = "$root_start"
 _TERMINALS_OF_KIND = {"name": ("NAME", "TARGET", "WORD"), "function": ("WORD",), "string": ("STRING",)}
-UNREACHABLE = 1 << 14
-"""A cost that no budget of tokens can pay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,100 +50,6 @@ class Automaton:
     tokens: Mapping[str, tuple[int, ...]]
     rules: Mapping[str, tuple[tuple[str, ...], ...]]
     fewest: Mapping[str, int]
-
-
-class Stacks:
-    """Interned parser stacks of one automaton, node 0 being the start."""
-
-    def __init__(self, automaton: Automaton) -> None:
-        self._automaton = automaton
-        self._state = [automaton.start]
-        self._parent = [-1]
-        self._node_of = {(-1, automaton.start): 0}
-        self._cost: dict[int, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._state)
-
-    def successors(self, node: int) -> dict[str, int]:
-        """Return the node after each terminal that may follow; -1 after the end of input."""
-        state = self._state[node]
-        automaton = self._automaton
-        found: dict[str, int] = {}
-        for terminal in (*automaton.shifts[state], *automaton.reduces[state]):
-            target = self._feed(node, terminal)
-            if target is not None:
-                found[terminal] = target
-        return found
-
-    def cost(self, node: int) -> int:
-        """Return the fewest tokens, <EOS> included, that finish a program whose stack this is.
-
-        Every kernel item of an LR state is valid for the prefix that leads there: the rest of one of them is written,
-        its rule is reduced, and the stack that then stands is finished in turn. Items with one symbol on the stack
-        lead to a stack of equal height, so stacks over one parent are solved together, by relaxation to a fixpoint.
-        """
-        if node not in self._cost:
-            self._solve(node)
-        return self._cost[node]
-
-    def _push(self, parent: int, state: int) -> int:
-        key = (parent, state)
-        node = self._node_of.get(key)
-        if node is None:
-            node = self._node_of[key] = len(self._state)
-            self._state.append(state)
-            self._parent.append(parent)
-        return node
-
-    def _pop(self, node: int, count: int) -> int:
-        for _ in range(count):
-            node = self._parent[node]
-        return node
-
-    def _feed(self, node: int, terminal: str) -> int | None:
-        automaton = self._automaton
-        while True:
-            state = self._state[node]
-            if terminal == END and state == automaton.accepting:
-                return -1
-            shifted = automaton.shifts[state].get(terminal)
-            if shifted is not None:
-                return self._push(node, shifted)
-            reduced = automaton.reduces[state].get(terminal)
-            if reduced is None:
-                return None
-            below = self._pop(node, reduced[0])
-            node = self._push(below, automaton.gotos[self._state[below]][reduced[1]])
-
-    def _solve(self, node: int) -> None:
-        level: dict[int, list[tuple[int, int]]] = {}
-        best: dict[int, int] = {}
-        pending = [node]
-        while pending:
-            current = pending.pop()
-            if current in best:
-                continue
-            edges: list[tuple[int, int]] = []
-            best[current] = 1 if self._state[current] == self._automaton.accepting else UNREACHABLE
-            for item in self._automaton.items[self._state[current]]:
-                below = self._pop(current, item.seen)
-                target = self._push(below, self._automaton.gotos[self._state[below]][item.origin])
-                if item.seen != 1 or target in self._cost:
-                    best[current] = min(best[current], item.rest + self.cost(target))
-                else:
-                    edges.append((item.rest, target))
-                    pending.append(target)
-            level[current] = edges
-        changed = True
-        while changed:
-            changed = False
-            for current, edges in level.items():
-                cost = min((rest + best[target] for rest, target in edges), default=UNREACHABLE)
-                if cost < best[current]:
-                    best[current] = cost
-                    changed = True
-        self._cost.update(best)
 
 
 @functools.lru_cache(maxsize=4)
