@@ -1,4 +1,4 @@
-"""Fixtures for every suite: a real Redis, started once per session."""
+"""What every suite shares: a real Redis, started once per session, and hypothesis without limits of time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from altlas.errors import ConfigError
 from altlas.transport.embedded import EmbeddedRedis, find_server
+
+# Its first call may have to compile, and the machine may be busy.
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
