@@ -13,6 +13,7 @@ import numpy.typing as npt
 from altlas.core.compiling import compiled, compiled_loosely
 from altlas.core.philox import Words, fill_uniform
 from altlas.core.rng import WORDS_PER_BLOCK
+from altlas.core.rows import copy_row
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -106,11 +107,11 @@ def lstm_step(
     for layer in range(len(weights)):
         if layer:
             for lane in range(count):
-                gates[lane] = biases[layer - 1]
+                copy_row(gates[lane], biases[layer - 1])
             add_product(gates, hidden[layer - 1], inputs[layer - 1], count)
         else:
             for lane in range(count):
-                gates[lane] = table[tokens[lane]]
+                copy_row(gates[lane], table[tokens[lane]])
         add_product(gates, hidden[layer], weights[layer], count)
         for lane in range(count):
             row, lane_cell, lane_hidden = gates[lane], cell[layer, lane], hidden[layer, lane]
@@ -128,7 +129,8 @@ def lstm_step(
 def _move(hidden: Floats, cell: Floats, to: int, lane: int) -> None:
     """Give one lane of [L, n, H] the state of another."""
     for layer in range(len(hidden)):
-        hidden[layer, to], cell[layer, to] = hidden[layer, lane], cell[layer, lane]
+        copy_row(hidden[layer, to], hidden[layer, lane])
+        copy_row(cell[layer, to], cell[layer, lane])
 
 
 @compiled
@@ -204,7 +206,8 @@ def sample(
     uniforms, words = np.empty(vocabulary, dtype=np.float32), np.empty(WORDS_PER_BLOCK, dtype=np.uint64)
     for step in range(len(masks)):
         lstm_step(table, weights, inputs, biases, previous, hidden, cell, gates, powers, power_values, count)
-        logits[:count] = output_bias
+        for lane in range(count):
+            copy_row(logits[lane], output_bias)
         add_product(logits, hidden[layers - 1], output, count)
         legal = np.flatnonzero(masks[step])
         unfinished = 0
@@ -257,7 +260,8 @@ def read(
         for lane in range(count):
             program = lanes[lane]
             for layer in range(layers):
-                hidden[layer, program, step], cell[layer, program, step] = now[layer, lane], cells[layer, lane]
+                copy_row(hidden[layer, program, step], now[layer, lane])
+                copy_row(cell[layer, program, step], cells[layer, lane])
             if lengths[program] > step:
                 lanes[unfinished], previous[unfinished] = program, tokens[program, step]
                 _move(now, cells, unfinished, lane)
@@ -314,7 +318,8 @@ def go_on(
             break
         if step:
             lstm_step(table, weights, inputs, biases, previous, hidden, cell, gates, powers, power_values, count)
-        logits[:count] = output_bias
+        for lane in range(count):
+            copy_row(logits[lane], output_bias)
         add_product(logits, hidden[layers - 1], output, count)
         for lane in range(count):
             row = lanes[lane]

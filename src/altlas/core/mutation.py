@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from altlas.core.compiling import compiled
+from altlas.core.rows import copy_row, move_within
 from altlas.core.trajectory import FloatArray, IntArray
 
 MOST_EDITS = 8
@@ -95,7 +96,7 @@ def _mutate(
     for row in range(len(lengths)):
         child, draws = tokens[row], uniforms[row]
         size = min(parent_lengths[row], len(child))
-        child[:size] = parents[row, :size]
+        copy_row(child[:size], parents[row])
         if draws[0] < crossover:
             size = _cross(child, size, partners[row], partner_lengths[row], draws)
             edits = int(draws[1] * 3)
@@ -116,7 +117,7 @@ def _cross(child: _Ints, size: int, partner: _Ints, partner_size: int, draws: _F
     cut = int(draws[2] * (size + 1))
     start = int(draws[3] * (partner_size + 1))
     taken = min(partner_size - start, len(child) - cut)
-    child[cut : cut + taken] = partner[start : start + taken]
+    copy_row(child[cut : cut + taken], partner[start:])
     return cut + taken
 
 
@@ -129,13 +130,13 @@ def _edit(child: _Ints, size: int, draws: _Floats, alphabet: _Ints, copied: _Int
     if size == 0 or kind < _INSERT:
         if size < len(child):
             place = int(draws[1] * (size + 1))
-            child[place + 1 : size + 1] = child[place:size].copy()
+            move_within(child, place + 1, place, size - place)
             child[place] = token
             size += 1
     elif kind < _REPLACE:
         child[place] = token
     elif kind < _DELETE:
-        child[place : size - 1] = child[place + 1 : size].copy()
+        move_within(child, place, place + 1, size - place - 1)
         size -= 1
     elif kind < _SWAP:
         other = int(draws[3] * size)
@@ -145,8 +146,8 @@ def _edit(child: _Ints, size: int, draws: _Floats, alphabet: _Ints, copied: _Int
         if size + taken <= len(child):
             start = int(draws[1] * (size - taken + 1))
             target = int(draws[3] * (size + 1))
-            copied[:taken] = child[start : start + taken]
-            child[target + taken : size + taken] = child[target:size].copy()
-            child[target : target + taken] = copied[:taken]
+            copy_row(copied[:taken], child[start:])
+            move_within(child, target + taken, target, size - target)
+            copy_row(child[target : target + taken], copied)
             size += taken
     return size

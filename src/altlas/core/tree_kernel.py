@@ -10,6 +10,7 @@ import numpy as np
 
 from altlas.core.compiling import compiled, compiled_loosely
 from altlas.core.lstm_kernel import Floats, Ints, add_product, sigmoid
+from altlas.core.rows import copy_row
 
 _ONE, _TWO = np.float32(1.0), np.float32(2.0)
 
@@ -35,7 +36,7 @@ def forward(
         first, end = bounds[level], bounds[level + 1]
         if level:
             for node in range(first, end):
-                before[node - first] = hidden[parents[node]]
+                copy_row(before[node - first], hidden[parents[node]])
             add_product(gates[first:end], before, transposed, end - first)
         for node in range(first, end):
             row, cell, cell_tanh, out = gates[node], cells[node], cell_tanhs[node], hidden[node]
@@ -103,7 +104,9 @@ def backward(
             to_parents[: end - first] = 0.0
             add_product(to_parents, to_gates[first:end], weight, end - first)
             for node in range(first, end):
-                to_hidden[parents[node]] += to_parents[node - first]
+                to_row, row = to_hidden[parents[node]], to_parents[node - first]
+                for j in range(width):
+                    to_row[j] += row[j]
 
 
 @compiled
