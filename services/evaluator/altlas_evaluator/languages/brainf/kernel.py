@@ -42,8 +42,6 @@ from altlas_evaluator.languages.brainf.lanes import (
     take_start,
 )
 
-# Of decoding.py, grading.py and lanes.py: machine code is kept until the text of this file changes.
-CALLED_SHA256 = "1ae96ac9642ff296"
 SYNTAX_ERROR = 2
 _LONGEST = 100  # characters, of the length reward
 
