@@ -157,7 +157,9 @@ class ModelSection(Section):
     init_factor: float = Field(1.0, gt=0, le=100, description="Glorot's variance is multiplied by this (glorot only).")
     output_bias: bool = Field(True, description="Whether the output layer has a bias.")
     device: Literal["auto", "cuda", "mps", "cpu"] = Field(
-        "auto", description="auto takes cuda, then mps, then cpu; naming one that is not there is an error."
+        "auto",
+        description="auto takes cuda, then mps, then cpu, though small networks are faster on cpu (docs/deploy.md); "
+        "naming one that is not there is an error.",
     )
     threads: int = Field(
         1,

@@ -45,7 +45,7 @@ def choose_device(requested: str) -> DeviceChoice:
     for name, find_problem in problems.items():
         problem = find_problem()
         if not problem:
-            return _take(name, f"auto: {name} is the fastest here{_describe(name)}")
+            return _take(name, f"auto: {name} is here{_describe(name)}")
         passed_over.append(f"{name}: {problem.partition(';')[0]}")
     return DeviceChoice(torch.device("cpu"), f"auto: no accelerator ({', '.join(passed_over)})")
 
