@@ -20,7 +20,7 @@ from altlas.core.vocabulary import Vocabulary
 from altlas.errors import ConfigError, ProtocolError, VocabularyError
 
 _UNKNOWN = -1
-# Some 500 bytes each with the stacks behind them. Beyond it the tables are dropped when a batch starts, and what is
+# Some 700 bytes each with the stacks behind them. Beyond it the tables are dropped when a batch starts, and what is
 # still needed is soon known again: a long run must not grow without end.
 _MOST_ROWS = 200_000
 _MOST_NAMES = 24
