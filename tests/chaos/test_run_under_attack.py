@@ -23,7 +23,7 @@ from altlas.transport.redis_client import connect_blocking
 from altlas.transport.redis_streams import RedisJobSource
 
 CODES = grpc.StatusCode
-UPDATES = 16
+UPDATES = 48
 FORGERIES = 4
 SERVICES = {"trainer": "TrainerService", "generator": "GeneratorService", "coordinator": "CoordinatorService"}
 RUN_ID = "attacked"
